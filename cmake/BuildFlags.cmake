@@ -1,0 +1,7 @@
+# Flags for what is built here; never part of an exported target.
+add_library(gtest_determinism_build_flags INTERFACE)
+target_compile_features(gtest_determinism_build_flags INTERFACE cxx_std_20)
+target_compile_options(gtest_determinism_build_flags INTERFACE
+  -Wall -Wextra $<$<BOOL:${GTEST_DETERMINISM_WERROR}>:-Werror>)
+target_include_directories(gtest_determinism_build_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_include_directories(gtest_determinism_build_flags SYSTEM INTERFACE ${PROJECT_SOURCE_DIR}/third_party)

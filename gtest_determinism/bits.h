@@ -1,0 +1,86 @@
+// Things with bits: what RunRepeated() can keep, compare and name.
+//
+// Equality in this library is equality of bytes: -0.0 differs from +0.0 and
+// two NaNs with different payloads differ.
+#ifndef GTEST_DETERMINISM_BITS_H_
+#define GTEST_DETERMINISM_BITS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gtest_determinism {
+
+class MemorySpace;
+// Ordinary host memory. Device memory is another MemorySpace, of an adapter.
+const MemorySpace& HostMemory();
+
+// How the bytes of an element are to be read when a difference is explained.
+// It has no part in the decision whether two things are equal.
+enum class DType : std::uint8_t {
+  kBytes,  // opaque; an element is one byte
+  kBool,
+  kInt8,
+  kUInt8,
+  kInt16,
+  kUInt16,
+  kInt32,
+  kUInt32,
+  kInt64,
+  kUInt64,
+  kFloat16,   // IEEE 754 binary16
+  kBFloat16,  // the upper half of a binary32
+  kFloat32,
+  kFloat64,
+};
+
+std::size_t SizeOf(DType dtype);    // bytes of one element
+std::string_view NameOf(DType dtype);  // "float16", ...
+
+// A typed view of contiguous bytes. `owner`, where set, keeps alive what
+// `data` points into (a contiguous copy of a strided tensor, say).
+struct BitView {
+  const void* data = nullptr;
+  std::size_t bytes = 0;
+  DType dtype = DType::kBytes;
+  std::vector<std::int64_t> shape;  // row-major; empty: a scalar
+  const MemorySpace* space = &HostMemory();
+  std::shared_ptr<const void> owner;
+};
+
+struct NamedBits {
+  std::string name;  // "" for the only part of a result; "logits[17]" in a trace
+  BitView view;
+};
+
+// What one run produced: its parts in the order in which they were computed,
+// so that the first part that differs is the first divergence.
+using Trace = std::vector<NamedBits>;
+
+// Customisation point, found by argument-dependent lookup: a type T has bits
+// when `AppendBits(trace, name, value)` is well-formed for `const T&`. The
+// views appended must stay valid while `value` lives. See has_bits.h for the
+// types that are supported from the start.
+
+// Where bytes lie and how they are kept, compared, digested and poisoned
+// there. An implementation must be usable from one thread at a time.
+class MemorySpace {
+ public:
+  virtual ~MemorySpace() = default;
+  virtual std::string_view Name() const = 0;  // "host", "cuda:0"
+  // Storage of `bytes` bytes in this space. Throws std::bad_alloc.
+  virtual std::shared_ptr<void> Allocate(std::size_t bytes) const = 0;
+  virtual void Copy(void* to, const void* from, std::size_t bytes) const = 0;
+  virtual void CopyToHost(void* to, const void* from, std::size_t bytes) const = 0;
+  virtual void Fill(void* to, std::uint8_t value, std::size_t bytes) const = 0;
+  virtual bool Equal(const void* a, const void* b, std::size_t bytes) const = 0;
+  // All work that may still write to memory of this space is done on return.
+  virtual void Synchronize() const = 0;
+};
+
+}  // namespace gtest_determinism
+
+#endif  // GTEST_DETERMINISM_BITS_H_

@@ -1,0 +1,106 @@
+// INT4 matmul: y[M, N] = x[M, K] . W[K, N], W dequantized from 4-bit codes with
+// a scale (and a zero point or offset) for each group of rows of K.
+#ifndef KERNELS_INT4_MATMUL_H_
+#define KERNELS_INT4_MATMUL_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace int4 {
+
+// How a checkpoint stores a quantized linear layer on disk.
+enum class Format : std::uint8_t {
+  // AutoAWQ "gemm": qweight I32 [K, N/8], qzeros I32 [K/G, N/8], scales F16 [K/G, N].
+  // Bits 4i of word c hold column 8c + {0,2,4,6,1,3,5,7}[i]. W = (q - z) s.
+  kAwq,
+  // GPTQ: qweight I32 [K/8, N], qzeros I32 [K/G, N/8], scales F16 [K/G, N], g_idx I32 [K].
+  // W[k,n] = (q - z[g_idx[k],n]) s[g_idx[k],n]. `gptq_v1_zeros`: stored z - 1, as whole words.
+  kGptq,
+  // torchao tile_packed_to_4d: qdata I32 [Npad/8, Kpad/128, 32, 4],
+  // scale_and_zero BF16 [Kpad/G, Npad, 2]. W = (q - 8) scale + zero.
+  kTorchaoTilePacked,
+  // torchao plain: qdata I8 [N, K/2], scale and zero BF16 [K/G, N]. W = q scale + zero, q signed.
+  kTorchaoPlain,
+};
+std::string_view NameOf(Format format);
+
+// One linear layer as it came from the checkpoint, host memory, layout of `format`.
+struct QuantizedLinear {
+  std::string name;  // "model.layers.0.mlp.down_proj"
+  Format format = Format::kAwq;
+  std::int64_t k = 0;  // true sizes, without padding
+  std::int64_t n = 0;
+  std::int64_t group_size = 128;  // rows of K that share a scale; whole columns: k
+  at::Tensor qweight;  // qdata for torchao
+  at::Tensor qzeros;   // undefined where the format has none
+  at::Tensor scales;   // scale_and_zero for the tile-packed format
+  at::Tensor g_idx;    // undefined, or GPTQ's
+  bool gptq_v1_zeros = true;
+};
+
+// W as float32 [K, N], by the formulas above, exactly (no rounding to half
+// precision in between). The slow reference. Throws std::invalid_argument with
+// the layer's name where a tensor's shape or dtype does not fit.
+at::Tensor Dequantize(const QuantizedLinear& linear);
+
+// Concatenates layers along N (q, k, v; gate, up). They must agree in format,
+// K, group size and g_idx; returns nothing where g_idx differs.
+std::unique_ptr<QuantizedLinear> ConcatenateColumns(const std::vector<QuantizedLinear>& parts);
+
+// What a kernel promises of two runs on the same input.
+enum class Property : std::uint8_t {
+  kBitExact,      // same bits by construction
+  kArrivalOrder,  // partial sums meet in arrival order
+  kUnknown,       // a foreign kernel: nothing is promised
+};
+
+struct KernelIdentity {
+  std::string family;    // "marlin", "awq", "gptq", "tinygemm"
+  std::string provider;  // "builtin", "aten", "vllm"
+  std::string device;    // "cpu", "cuda"
+  std::string version;
+  // The operator's name as a profiler shows it, "determinism_int4::gptq_gemm".
+  std::string op;
+  std::string ordered_op;  // the twin under the deterministic switch; "" if none
+  Property property = Property::kUnknown;
+};
+
+// A layer's weights in the layout of one kernel, ready to multiply.
+class Int4Matmul {
+ public:
+  virtual ~Int4Matmul() = default;
+  // x: [M, K] contiguous, fp16 (tinygemm: bf16). Returns [M, N] of the same type.
+  // Runs as a torch operator, so that at::RecordFunction sees it, and follows
+  // at::globalContext().deterministicAlgorithms().
+  virtual at::Tensor Forward(const at::Tensor& x) const = 0;
+  // The same multiplication by the ordered twin, whatever the switch says;
+  // for a kernel without a twin the same as Forward().
+  virtual at::Tensor ForwardOrdered(const at::Tensor& x) const = 0;
+  virtual const KernelIdentity& identity() const = 0;
+  virtual std::int64_t k() const = 0;
+  virtual std::int64_t n() const = 0;
+};
+
+struct KernelRequest {
+  std::string family;
+  std::string provider = "auto";
+  std::string device = "cpu";
+};
+
+// Families that can be named in variants.json ("openvino" is not one: its
+// runtime holds its own kernels).
+std::vector<KernelIdentity> RegisteredKernels();
+
+// Repacks `linear` for a kernel. Throws std::invalid_argument with one line that
+// names the layer, the kernel and what does not fit (a format that the family
+// does not read, desc_act, a group size, N not a multiple of 8).
+std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const QuantizedLinear& linear);
+
+}  // namespace int4
+
+#endif  // KERNELS_INT4_MATMUL_H_

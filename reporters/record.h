@@ -1,0 +1,152 @@
+// The record of one variant's run: what collectors fill, what verdict rules
+// read, what writers write. Plain values.
+#ifndef REPORTERS_RECORD_H_
+#define REPORTERS_RECORD_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest_determinism/report.h"
+
+namespace reporters {
+
+// ---- kernel profile ----
+
+enum class KernelKind : std::uint8_t { kOther, kMarlin, kGemm, kDequant };
+
+struct KernelEntry {
+  std::string name;    // a CUDA kernel, or on a CPU an operator
+  std::string device;  // "cpu", "cuda:0"
+  std::int64_t count = 0;
+  double time_us = 0;  // sum; self time, so that a table's times add up
+  KernelKind kind = KernelKind::kOther;  // where it is known; else by the name
+};
+
+enum class ProfileStatus : std::uint8_t { kOk, kNotRequested, kUnavailable, kEmpty, kIncomplete };
+
+struct KernelProfile {
+  ProfileStatus status = ProfileStatus::kNotRequested;
+  std::string reason;  // why it is not kOk
+  std::vector<KernelEntry> kernels;
+  std::string expected_kernel;     // the operator that must appear for the verdict to count
+  std::int64_t expected_count = 0;  // how often it did
+};
+
+// ---- one mode: baseline, or deterministic ----
+
+struct ModeRecord {
+  bool attempted = false;
+  bool succeeded = false;
+  std::string error;
+  std::vector<std::vector<std::int64_t>> tokens;  // [repetition][position]
+  std::vector<std::vector<float>> logprobs;       // [repetition][position], of the chosen token
+  // Of repetition 0: [position][10] of (id, logprob).
+  std::vector<std::vector<std::pair<std::int64_t, float>>> top10;
+  gtest_determinism::Report report;  // of all compared bits
+  std::vector<double> seconds;       // of each repetition
+  std::vector<std::string> warnings;  // of PyTorch's deterministic mode
+  std::vector<std::pair<std::string, std::string>> settings;  // named settings of the runtime
+};
+
+// Noise over repetitions, as the user's document defines it, over the chosen
+// tokens' logprobs. Nothing where it cannot be computed (fewer than two
+// repetitions, NaN or infinity; `reason` says which).
+struct NoiseStatistics {
+  bool tokens_identical = false;
+  bool logprobs_exact = false;  // equal bits of the chosen tokens' logprobs
+  bool logits_exact = false;    // equal bits of all compared logits
+  std::optional<double> l2_mean, l2_std, l2_max, l2_min;
+  std::optional<double> std_per_token_mean, std_per_token_max, std_per_token_min;
+  std::string reason;
+  // The same over the common prefix of the tokens, where they part.
+  std::optional<int> parting_position;  // first position where any repetition's token differs
+  std::optional<double> prefix_l2_mean, prefix_l2_std, prefix_l2_max, prefix_l2_min;
+  std::optional<double> prefix_std_per_token_mean, prefix_std_per_token_max, prefix_std_per_token_min;
+};
+NoiseStatistics ComputeNoise(const ModeRecord& mode);
+
+// ---- evidence ----
+
+enum class Finding : std::uint8_t { kShown, kRefuted, kNotLookedAt };
+
+struct Evidence {
+  Finding finding = Finding::kNotLookedAt;
+  std::string detail;  // what was seen, with figures; or why it was not looked at
+};
+
+struct EvidenceRecord {
+  // The first operation whose bits differ between two repetitions in place.
+  Evidence first_operation;
+  std::string first_operation_name;  // "layer 0 down_proj"
+  int first_operation_step = -1;     // 0: prefill
+  bool first_operation_is_int4 = false;
+  // That operation alone, on frozen inputs, run `replay_runs` times.
+  Evidence replay_differs;
+  int replay_runs = 0;
+  int replay_patterns = 0;
+  // The ordered twin on the same inputs gives one pattern.
+  Evidence ordered_twin_exact;
+  // Differences between patterns are within the bound of re-ordered rounding.
+  Evidence within_rounding_bound;
+  double largest_difference = 0;
+  double rounding_bound = 0;
+  // The deterministic mode of the framework ends it.
+  Evidence switch_ends_it;
+};
+
+// ---- the whole ----
+
+struct Environment {
+  std::vector<std::pair<std::string, std::string>> values;     // "cpu", "threads", "torch", "git_revision", ...
+  std::vector<std::string> argv;
+  std::map<std::string, std::string> variables;                // OMP_NUM_THREADS, ...; set ones only
+};
+
+struct RunConfig {
+  int tensor_parallel = 1;
+  std::int64_t max_model_len = 8192;
+  int max_tokens = 50;
+  int repetitions = 20;
+  double temperature = 0.0;
+  std::uint64_t seed = 42;
+};
+
+struct Cost {
+  double load_seconds = 0, warmup_seconds = 0, baseline_seconds = 0, profile_seconds = 0;
+  double control_seconds = 0, evidence_seconds = 0, reload_seconds = 0, deterministic_seconds = 0;
+  double total_seconds = 0;
+};
+
+struct VariantRecord {
+  std::string variant, model, quantization, description, note;
+  std::string started_at;  // ISO 8601 with microseconds, local time as Python's isoformat()
+  RunConfig config;
+  bool success = false;
+  std::string error;  // one line, where success is false
+
+  std::string model_source;  // "embedded", "--model-dir", "QUANT_MODELS_DIR", "huggingface_cache"
+  std::string model_path;    // relative for the embedded model
+  std::string device;        // "cpu"
+  std::string provider;      // "builtin", "aten", "openvino"
+  std::string kernel;        // family of variants.json
+  std::string compute;       // "fp16"
+  std::string expected;      // "bit_exact", "nondeterministic", "" if variants.json does not say
+  std::int64_t prompt_length = 0;
+  std::vector<std::int64_t> prompt_ids;
+  std::string text;  // what repetition 0 wrote
+
+  ModeRecord baseline, deterministic;
+  KernelProfile profile;
+  std::vector<gtest_determinism::ControlResult> controls;
+  EvidenceRecord evidence;
+  Environment environment;
+  Cost cost;
+};
+
+}  // namespace reporters
+
+#endif  // REPORTERS_RECORD_H_

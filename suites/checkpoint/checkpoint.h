@@ -1,0 +1,38 @@
+// A Qwen3 checkpoint: its dense tensors and its quantized linear layers.
+#ifndef SUITES_CHECKPOINT_CHECKPOINT_H_
+#define SUITES_CHECKPOINT_CHECKPOINT_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "kernels/int4_matmul.h"
+#include "suites/checkpoint/model_config.h"
+
+namespace suites {
+
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+  virtual const ModelConfig& config() const = 0;
+  virtual const std::filesystem::path& folder() const = 0;
+  // A dense tensor ("model.norm.weight"), a view of the mapped file. With tied
+  // embeddings "lm_head.weight" is the embedding. Checks the shape that the
+  // config implies. Throws CheckpointError.
+  virtual at::Tensor Dense(const std::string& name) const = 0;
+  // True where `module` ("model.layers.0.mlp.down_proj") is stored quantized.
+  virtual bool IsQuantized(const std::string& module) const = 0;
+  // Its tensors, shapes checked against the config. Throws CheckpointError.
+  virtual int4::QuantizedLinear Quantized(const std::string& module) const = 0;
+};
+
+// Opens a folder in the Hugging Face layout: full precision, AWQ, GPTQ, torchao.
+// Every tensor that Qwen3 needs is checked to be there with the right shape
+// before this returns. Throws CheckpointError.
+std::unique_ptr<Checkpoint> OpenCheckpoint(const std::filesystem::path& folder);
+
+}  // namespace suites
+
+#endif  // SUITES_CHECKPOINT_CHECKPOINT_H_

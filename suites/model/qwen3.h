@@ -1,0 +1,42 @@
+// Qwen3 on libtorch: q/k norms, RoPE, grouped-query attention, KV cache.
+#ifndef SUITES_MODEL_QWEN3_H_
+#define SUITES_MODEL_QWEN3_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+
+#include "kernels/int4_matmul.h"
+#include "suites/checkpoint/checkpoint.h"
+#include "suites/model/generation.h"
+
+namespace suites {
+
+struct Qwen3Options {
+  // "fp16", "bf16", "fp32". fp32: the exact dequantized weights in float32, for
+  // comparison with other engines; no INT4 kernel runs.
+  std::string compute = "fp16";
+  int4::KernelRequest kernel;  // family "" for a full-precision checkpoint
+  std::int64_t max_model_len = 8192;
+};
+
+class Qwen3Engine : public InferenceEngine {
+ public:
+  // Loads the weights. Throws CheckpointError, std::invalid_argument, std::bad_alloc.
+  static std::unique_ptr<Qwen3Engine> Load(const Checkpoint& checkpoint, const Qwen3Options& options);
+
+  // The INT4 matmul behind module `op` ("qkv_proj", "o_proj", "gate_up_proj",
+  // "down_proj") of `layer`; nullptr in fp32 or full precision. To replay an
+  // operation alone on frozen inputs.
+  virtual const int4::Int4Matmul* MatmulOf(int layer, const std::string& op) const = 0;
+  // Offers the *inputs* of every INT4 matmul of the following Generate() calls
+  // (step, layer, op, x [M, K]); empty: none.
+  using InputSink = std::function<void(int step, int layer, const std::string& op, const at::Tensor& x)>;
+  virtual void SetMatmulInputSink(InputSink sink) = 0;
+  virtual const int4::KernelIdentity* kernel() const = 0;  // nullptr without INT4
+};
+
+}  // namespace suites
+
+#endif  // SUITES_MODEL_QWEN3_H_
