@@ -10,13 +10,13 @@
 namespace suites {
 
 struct QuantizationConfig {
-  std::string method;  // "awq", "gptq", "torchao", "compressed-tensors"; "" for full precision
+  std::string method;  // "awq", "gptq", "torchao"; "" for full precision
   int bits = 4;
   std::int64_t group_size = 128;  // -1: whole columns
   bool desc_act = false;
   bool symmetric = true;
-  bool gptq_v1_zeros = true;      // checkpoint_format "gptq"; false for "gptq_v2"
-  std::string packing;            // torchao: "tile_packed_to_4d" or "plain"
+  bool gptq_v1_zeros = true;  // checkpoint_format "gptq"; false for "gptq_v2"
+  std::string packing;        // torchao: "tile_packed_to_4d" or "plain"
   std::vector<std::string> modules_to_not_convert;
 };
 
@@ -32,14 +32,19 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   double rope_theta = 1e6;  // top level, or rope_parameters.rope_theta
   bool tie_word_embeddings = false;
-  std::string torch_dtype;  // "torch_dtype" or "dtype": "float16", "bfloat16", "float32"
-  std::int64_t eos_token_id = -1;
+  // "torch_dtype" or "dtype": "float16", "bfloat16", "float32"; "" if not said.
+  std::string torch_dtype;
+  std::int64_t eos_token_id = -1;  // the first of several
   QuantizationConfig quantization;
 };
 
-// Reads FOLDER/config.json (and quantize_config.json where it is needed).
+// Reads FOLDER/config.json as transformers 4 and 5 write it. Quantization comes
+// from its quantization_config, else from the quantize_config.json of AutoGPTQ
+// and GPTQModel or the quant_config.json of early AutoAWQ beside it.
 // Throws CheckpointError: a missing file, not JSON, another architecture than
-// Qwen3ForCausalLM, a missing or senseless field.
+// Qwen3ForCausalLM, a missing or senseless field, a feature that would change
+// the result and is not built (scaled RoPE, sliding windows, biases), or a
+// quantization other than 4-bit AWQ gemm, GPTQ and torchao.
 ModelConfig ReadModelConfig(const std::filesystem::path& folder);
 
 }  // namespace suites
