@@ -22,7 +22,8 @@ class Checkpoint {
   // embeddings "lm_head.weight" is the embedding. Checks the shape that the
   // config implies. Throws CheckpointError.
   virtual at::Tensor Dense(const std::string& name) const = 0;
-  // True where `module` ("model.layers.0.mlp.down_proj") is stored quantized.
+  // True where `module` ("model.layers.0.mlp.down_proj") is stored quantized;
+  // never for a tied "lm_head".
   virtual bool IsQuantized(const std::string& module) const = 0;
   // Its tensors, shapes checked against the config. Throws CheckpointError.
   virtual int4::QuantizedLinear Quantized(const std::string& module) const = 0;

@@ -1,0 +1,222 @@
+#include "suites/checkpoint/checkpoint.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "suites/checkpoint/json_file.h"
+#include "suites/checkpoint/qwen3_tensors.h"
+#include "suites/checkpoint/safetensors.h"
+#include "suites/checkpoint/tensor_view.h"
+
+namespace suites {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+std::int64_t RoundUp(std::int64_t value, std::int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+class SafetensorsCheckpoint : public Checkpoint {
+ public:
+  SafetensorsCheckpoint(const std::filesystem::path& folder, ModelConfig config)
+      : folder_(folder),
+        config_(std::move(config)),
+        file_(SafetensorsReader::Open(folder)),
+        expected_(TensorsOf(config_)) {
+    for (const auto& [name, shape] : expected_.dense) DenseEntry(name, shape);
+    for (const auto& [module, shape] : expected_.linear) CheckLinear(module, shape);
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  const std::filesystem::path& folder() const override { return folder_; }
+
+  at::Tensor Dense(const std::string& name) const override {
+    if (name == "lm_head.weight" && config_.tie_word_embeddings) return Dense("model.embed_tokens.weight");
+    return TensorView(name, DenseEntry(name, DenseShape(name)));
+  }
+
+  bool IsQuantized(const std::string& module) const override {
+    return expected_.linear.contains(module) &&
+           (file_.Contains(module + ".qweight") || file_.Contains(module + "._weight_qdata"));
+  }
+
+  int4::QuantizedLinear Quantized(const std::string& module) const override {
+    const auto shape = expected_.linear.find(module);
+    if (shape == expected_.linear.end()) Fail(module, "is not a linear layer of this model");
+    if (!IsQuantized(module)) Fail(module, "is not stored quantized");
+    int4::QuantizedLinear linear = Entry(module, shape->second);
+    if (linear.g_idx.defined()) CheckGroupIndex(linear);
+    return linear;
+  }
+
+ private:
+  [[noreturn]] void Fail(const std::string& name, const std::string& reason) const {
+    throw CheckpointError(file_.path().string() + ": " + Quoted(name) + ": " + reason);
+  }
+
+  Shape DenseShape(const std::string& name) const {
+    if (const auto dense = expected_.dense.find(name); dense != expected_.dense.end()) return dense->second;
+    constexpr std::string_view kWeight = ".weight";
+    if (name.ends_with(kWeight)) {
+      const auto linear = expected_.linear.find(name.substr(0, name.size() - kWeight.size()));
+      if (linear != expected_.linear.end()) return {linear->second.n, linear->second.k};
+    }
+    Fail(name, "is not a tensor of this model");
+  }
+
+  // The stored tensor, its shape and dtype checked.
+  const StoredTensor& Get(const std::string& name, const Shape& shape,
+                          std::initializer_list<const char*> dtypes) const {
+    const StoredTensor& stored = file_.Get(name);
+    if (stored.shape != shape) {
+      Fail(name, "has shape " + ShapeText(stored.shape) + ", " + ShapeText(shape) + " follows from config.json");
+    }
+    const auto equal = [&](const char* dtype) { return stored.dtype == dtype; };
+    if (std::none_of(dtypes.begin(), dtypes.end(), equal)) {
+      std::string list;
+      for (const char* dtype : dtypes) list += (list.empty() ? "" : " or ") + std::string(dtype);
+      Fail(name, "has dtype " + stored.dtype + " instead of " + list);
+    }
+    return stored;
+  }
+
+  const StoredTensor& DenseEntry(const std::string& name, const Shape& shape) const {
+    return Get(name, shape, {"F16", "BF16", "F32"});
+  }
+
+  void CheckLinear(const std::string& module, const LinearShape& shape) const {
+    if (!IsQuantized(module)) {
+      DenseEntry(module + ".weight", {shape.n, shape.k});
+    } else if (config_.quantization.method.empty()) {
+      Fail(module, "is stored quantized, but config.json has no quantization_config");
+    } else {
+      Entry(module, shape);
+    }
+    if (file_.Contains(module + ".bias")) CheckBias(module + ".bias", shape);
+  }
+
+  // Qwen3 has no biases; AutoGPTQ wrote one of zeros to every layer.
+  void CheckBias(const std::string& name, const LinearShape& shape) const {
+    const StoredTensor& bias = DenseEntry(name, {shape.n});
+    const auto zero = [](std::byte b) { return b == std::byte{0}; };
+    if (!std::all_of(bias.data.begin(), bias.data.end(), zero)) Fail(name, "is not zero; Qwen3 has no biases");
+  }
+
+  // Group size of scales with `groups` rows over `padded_k` rows of K.
+  std::int64_t GroupSize(const std::string& module, const std::string& scales, std::int64_t k) const {
+    const StoredTensor& stored = file_.Get(module + scales);
+    const std::int64_t groups = stored.shape.empty() ? 0 : stored.shape[0];
+    if (groups < 1 || k % groups != 0) {
+      Fail(module + scales,
+           "has shape " + ShapeText(stored.shape) + ", whose groups do not divide K = " + std::to_string(k));
+    }
+    return k / groups;
+  }
+
+  // Also the check of a layer: views cost nothing.
+  int4::QuantizedLinear Entry(const std::string& module, const LinearShape& shape) const {
+    const QuantizationConfig& quantization = config_.quantization;
+    if (quantization.method == "torchao") return Torchao(module, shape);
+    const bool awq = quantization.method == "awq";
+    const auto [k, n] = shape;
+    const std::int64_t group = quantization.group_size == -1 ? k : quantization.group_size;
+    if (k % group != 0 || k % 8 != 0 || n % 8 != 0) {
+      Fail(module, "K = " + std::to_string(k) + ", N = " + std::to_string(n) + " do not go with group_size " +
+                       std::to_string(group) + " of config.json and 8 values a word");
+    }
+    const auto view = [&](const char* suffix, const Shape& wanted, std::initializer_list<const char*> dtypes) {
+      return TensorView(module + suffix, Get(module + suffix, wanted, dtypes));
+    };
+    int4::QuantizedLinear linear;
+    linear.name = module;
+    linear.format = awq ? int4::Format::kAwq : int4::Format::kGptq;
+    linear.k = k;
+    linear.n = n;
+    linear.group_size = group;
+    linear.qweight = view(".qweight", awq ? Shape{k, n / 8} : Shape{k / 8, n}, {"I32"});
+    linear.qzeros = view(".qzeros", {k / group, n / 8}, {"I32"});
+    linear.scales = view(".scales", {k / group, n}, {"F16", "BF16"});
+    linear.gptq_v1_zeros = quantization.gptq_v1_zeros;
+    if (!awq && file_.Contains(module + ".g_idx")) linear.g_idx = view(".g_idx", {k}, {"I32"});
+    if (!awq && quantization.desc_act && !linear.g_idx.defined()) Fail(module, "desc_act without g_idx");
+    return linear;
+  }
+
+  int4::QuantizedLinear Torchao(const std::string& module, const LinearShape& shape) const {
+    CheckTorchaoMetadata(module, shape);
+    const auto [k, n] = shape;
+    const auto view = [&](const char* suffix, const Shape& wanted, std::initializer_list<const char*> dtypes) {
+      return TensorView(module + suffix, Get(module + suffix, wanted, dtypes));
+    };
+    if (file_.Contains(module + "._weight_act_pre_scale")) {
+      Fail(module, "has an activation pre-scale, which is not built");
+    }
+    int4::QuantizedLinear linear;
+    linear.name = module;
+    linear.k = k;
+    linear.n = n;
+    if (file_.Contains(module + "._weight_scale_and_zero")) {
+      const std::int64_t padded_k = RoundUp(k, 1024);
+      const std::int64_t padded_n = RoundUp(n, 8);
+      linear.format = int4::Format::kTorchaoTilePacked;
+      linear.group_size = GroupSize(module, "._weight_scale_and_zero", padded_k);
+      linear.qweight = view("._weight_qdata", {padded_n / 8, padded_k / 128, 32, 4}, {"I32"});
+      linear.scales = view("._weight_scale_and_zero", {padded_k / linear.group_size, padded_n, 2}, {"BF16"});
+    } else {
+      if (k % 2 != 0) Fail(module, "K = " + std::to_string(k) + " is odd, two values share a byte");
+      linear.format = int4::Format::kTorchaoPlain;
+      linear.group_size = GroupSize(module, "._weight_scale", k);
+      linear.qweight = view("._weight_qdata", {n, k / 2}, {"I8"});
+      linear.scales = view("._weight_scale", {k / linear.group_size, n}, {"BF16"});
+      linear.qzeros = view("._weight_zero_point", {k / linear.group_size, n}, {"BF16"});
+    }
+    return linear;
+  }
+
+  // What the writer says of the layer: its type and its true shape, which the
+  // padded tensors do not show.
+  void CheckTorchaoMetadata(const std::string& module, const LinearShape& shape) const {
+    const auto entry = file_.metadata().find(module + ".weight");
+    if (entry == file_.metadata().end()) return;
+    const nlohmann::json json = ParseJson(entry->second, file_.path().string() + ": __metadata__ of " + Quoted(module));
+    const auto type = json.is_object() ? json.find("_type") : json.end();
+    if (type != json.end() && *type != "Int4TilePackedTo4dTensor" && *type != "Int4Tensor") {
+      Fail(module, "torchao type " + Quoted(type->dump(-1, ' ', true)) +
+                       " is not read, only Int4TilePackedTo4dTensor and Int4Tensor");
+    }
+    const auto data = json.is_object() ? json.find("_data") : json.end();
+    if (data == json.end() || !data->is_object() || !data->contains("shape")) return;
+    if ((*data)["shape"] != nlohmann::json(Shape{shape.n, shape.k})) {
+      Fail(module, "has shape " + Quoted((*data)["shape"].dump(-1, ' ', true)) + " in __metadata__, " +
+                       ShapeText(Shape{shape.n, shape.k}) + " follows from config.json");
+    }
+  }
+
+  // A group that does not exist would make a kernel read outside the scales.
+  void CheckGroupIndex(const int4::QuantizedLinear& linear) const {
+    const std::int64_t groups = linear.k / linear.group_size;
+    const auto* index = linear.g_idx.const_data_ptr<std::int32_t>();
+    for (std::int64_t i = 0; i < linear.k; ++i) {
+      if (index[i] < 0 || index[i] >= groups) {
+        Fail(linear.name + ".g_idx", "row " + std::to_string(i) + " is in group " + std::to_string(index[i]) +
+                                         ", of which there are " + std::to_string(groups));
+      }
+    }
+  }
+
+  std::filesystem::path folder_;
+  ModelConfig config_;
+  SafetensorsReader file_;
+  Qwen3Tensors expected_;
+};
+
+}  // namespace
+
+std::unique_ptr<Checkpoint> OpenCheckpoint(const std::filesystem::path& folder) {
+  return std::make_unique<SafetensorsCheckpoint>(folder, ReadModelConfig(folder));
+}
+
+}  // namespace suites
