@@ -1,0 +1,121 @@
+#include "suites/int4/controls.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/randn.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "gtest_determinism/runner.h"
+#include "gtest_determinism/torch.h"
+#include "kernels/int4_matmul.h"
+
+namespace suites {
+namespace {
+
+using gtest_determinism::ControlResult;
+using gtest_determinism::Options;
+using gtest_determinism::Outcome;
+using gtest_determinism::Report;
+using gtest_determinism::RunRepeated;
+
+constexpr std::int64_t kGroupSize = 128;
+
+// Random codes and scales in GPTQ's layout, of the model's down_proj shape: the
+// longest K of its layers, so the most partial sums.
+int4::QuantizedLinear RandomLinear(const ModelConfig& config, at::Generator& generator) {
+  int4::QuantizedLinear linear;
+  linear.name = "control";
+  linear.format = int4::Format::kGptq;
+  linear.k = (config.intermediate_size + kGroupSize - 1) / kGroupSize * kGroupSize;
+  linear.n = (config.hidden_size + 7) / 8 * 8;
+  linear.group_size = kGroupSize;
+  const std::int64_t groups = linear.k / kGroupSize;
+  const auto words = at::TensorOptions().dtype(at::kInt);
+  linear.qweight = at::randint(-(1LL << 31), 1LL << 31, {linear.k / 8, linear.n}, generator, at::TensorOptions().dtype(at::kLong)).to(at::kInt);
+  linear.qzeros = at::full({groups, linear.n / 8}, 0x77777777, words);
+  linear.scales = (at::rand({groups, linear.n}, generator) * 0.01 + 0.005).to(at::kHalf);
+  linear.gptq_v1_zeros = true;
+  return linear;
+}
+
+ControlResult Judge(std::string name, bool expects_difference, const Report& report) {
+  ControlResult result;
+  result.name = std::move(name);
+  result.expects_difference = expects_difference;
+  result.outcome = report.outcome;
+  result.runs = report.runs;
+  result.deviations = report.power.deviations;
+  result.as_expected = report.outcome == (expects_difference ? Outcome::kNondeterministic : Outcome::kBitExact);
+  return result;
+}
+
+std::string Shape(std::int64_t m, const int4::Int4Matmul& matmul) {
+  return "[" + std::to_string(m) + ", " + std::to_string(matmul.k()) + "] x [" + std::to_string(matmul.k()) + ", " +
+         std::to_string(matmul.n()) + "]";
+}
+
+// One bit of one logit of one repetition is flipped on the way to the compare
+// path; it must be found, and found there.
+ControlResult FlippedBit(const Generation& generation, int runs) {
+  const LogitRows& logits = generation.step_logits;
+  const std::size_t element_bytes = gtest_determinism::SizeOf(logits.dtype);
+  const std::int64_t row = logits.rows / 2;
+  const std::int64_t column = logits.vocab / 3;
+  const int flipped_run = std::max(1, runs - 1);
+  int run = 0;
+  const Report report = RunRepeated(
+      [&] {
+        Generation copy = generation;
+        if (run++ == flipped_run) {
+          copy.step_logits.data[static_cast<std::size_t>(row * logits.vocab + column) * element_bytes] ^= std::byte{1};
+        }
+        return copy;
+      },
+      {.runs = runs, .perturbations = {{}}});
+  ControlResult result = Judge("flipped_logit_bit", true, report);
+  const std::string part = "logits[" + std::to_string(row) + "]";
+  const bool in_place = report.first_divergence && report.first_divergence->run == flipped_run &&
+                        report.first_divergence->part == part && report.first_divergence->diff.element == column;
+  result.as_expected = result.as_expected && in_place && report.power.deviations == 1;
+  result.detail = "the lowest bit of " + part + " element " + std::to_string(column) + " was flipped in run " +
+                  std::to_string(flipped_run) + (result.as_expected ? " and found there" : " and was not found there");
+  return result;
+}
+
+}  // namespace
+
+std::vector<ControlResult> RunControls(const ModelConfig& config, const Generation& generation,
+                                       const ControlOptions& options) {
+  at::Generator generator = at::detail::createCPUGenerator(options.seed);
+  const int4::QuantizedLinear linear = RandomLinear(config, generator);
+  const std::unique_ptr<int4::Int4Matmul> matmul = int4::MakeInt4Matmul({.family = "gptq"}, linear);
+  const at::Tensor x = at::randn({options.rows, linear.k}, generator).to(at::kHalf);
+
+  const Report arrival = RunRepeated([&] { return matmul->Forward(x); },
+                                     {.runs = options.max_runs, .perturbations = {{}}, .stop_at_first_difference = true});
+  ControlResult must_show = Judge("arrival_order_matmul", true, arrival);
+  must_show.detail = matmul->identity().op + " " + Shape(options.rows, *matmul) + ", " +
+                     std::to_string((linear.k + 127) / 128) + " partial sums in arrival order: ";
+  if (must_show.as_expected) {
+    must_show.detail += "differed in run " + std::to_string(arrival.first_divergence->run);
+  } else {
+    must_show.detail += "did not differ in " + std::to_string(arrival.runs) + " runs on " +
+                        std::to_string(std::thread::hardware_concurrency()) +
+                        " core(s); run where at least two cores are free";
+  }
+
+  const Report twin = RunRepeated([&] { return matmul->ForwardOrdered(x); }, {.runs = options.runs, .perturbations = {{}}});
+  ControlResult must_not = Judge("ordered_twin", false, twin);
+  must_not.detail = matmul->identity().ordered_op + " on the same numbers: " + std::to_string(twin.patterns.size()) +
+                    (twin.patterns.size() == 1 ? " pattern in " : " patterns in ") + std::to_string(twin.runs) + " runs";
+
+  return {must_show, must_not, FlippedBit(generation, options.runs)};
+}
+
+}  // namespace suites

@@ -1,0 +1,34 @@
+// The control of every verdict: proof, in the same run and through the same
+// compare path, that the check could have failed and that it does not cry wolf.
+#ifndef SUITES_INT4_CONTROLS_H_
+#define SUITES_INT4_CONTROLS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "gtest_determinism/report.h"
+#include "suites/checkpoint/model_config.h"
+#include "suites/model/generation.h"
+
+namespace suites {
+
+struct ControlOptions {
+  std::int64_t rows = 64;  // M of the matmul; at most this many of the prompt's
+  int max_runs = 200;      // give up when the arrival order has not shown by then
+  int runs = 20;           // of the ordered twin and of the flipped bit
+  std::uint64_t seed = 42;
+};
+
+// Three results:
+//   "arrival_order_matmul"  x [rows, K] times INT4 [K, N] of the model's
+//                           down_proj shape, partial sums meet in arrival
+//                           order: must be seen to differ
+//   "ordered_twin"          the same numbers in a fixed order: must not
+//   "flipped_logit_bit"     `generation` repeated, the lowest bit of one logit
+//                           flipped in one run: must be found, in that logit
+std::vector<gtest_determinism::ControlResult> RunControls(const ModelConfig& config, const Generation& generation,
+                                                          const ControlOptions& options);
+
+}  // namespace suites
+
+#endif  // SUITES_INT4_CONTROLS_H_

@@ -1,0 +1,39 @@
+// From a variant and its model to an engine that is ready to run.
+#ifndef SUITES_INT4_ENGINE_LOADER_H_
+#define SUITES_INT4_ENGINE_LOADER_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "suites/int4/command_line.h"
+#include "suites/int4/model_locator.h"
+#include "suites/int4/variant.h"
+#include "suites/model/generation.h"
+#include "suites/model/qwen3.h"
+#include "suites/openvino/openvino_engine.h"
+
+namespace suites {
+
+struct LoadedEngine {
+  std::unique_ptr<InferenceEngine> engine;
+  Qwen3Engine* qwen3 = nullptr;        // the same, where it is one
+  OpenVinoEngine* openvino = nullptr;  // the same, where it is one
+  std::string device;                  // "cpu"
+  std::string provider;                // "builtin", "aten", "openvino"
+  std::string compute;                 // "fp16", "bf16", "fp32"; openvino: "f32" or what its runtime reports
+  std::string expected_kernel;         // the operator that the profile must show
+};
+
+enum class Mode { kBaseline, kDeterministic, kProfile };
+
+// Throws CheckpointError, VariantError, std::invalid_argument, std::bad_alloc.
+LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode);
+
+// What `--compute auto` stands for: bf16 for tinygemm, else fp16.
+std::string ComputeType(const Variant& variant, const SuiteOptions& options);
+
+}  // namespace suites
+
+#endif  // SUITES_INT4_ENGINE_LOADER_H_

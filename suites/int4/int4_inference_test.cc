@@ -1,0 +1,66 @@
+#include "suites/int4/int4_inference_test.h"
+
+#include <gtest/gtest.h>
+
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include "reporters/verdict.h"
+
+namespace suites {
+namespace {
+
+class Int4Inference : public testing::Test {
+ public:
+  Int4Inference(const Variant& variant, const RunContext& context, SuiteResults& results)
+      : variant_(variant), context_(context), results_(results) {}
+
+  void TestBody() override {
+    reporters::SummaryRow row;
+    row.record = RunVariant(variant_, context_);
+    row.verdict = reporters::DeriveVerdict(row.record);
+    Publish(row);
+    if (!row.record.success) {
+      ADD_FAILURE() << variant_.id << ": " << row.record.error;
+    } else {
+      EXPECT_TRUE(row.verdict.met_expectation) << variant_.id << ": " << row.verdict.expectation;
+    }
+    results_.rows.push_back(std::move(row));
+  }
+
+ private:
+  void Publish(reporters::SummaryRow& row) {
+    try {
+      row.file = reporters::WriteInvestigationFile(context_.options.output_dir, row.record, row.verdict);
+    } catch (const std::exception& error) {
+      ++results_.unwritten;
+      ADD_FAILURE() << variant_.id << ": " << error.what();
+    }
+    const auto& report = row.record.baseline.report;
+    RecordProperty("determinism_outcome", std::string(gtest_determinism::NameOf(row.verdict.outcome)));
+    RecordProperty("determinism_runs", report.runs);
+    RecordProperty("determinism_distinct", static_cast<int>(report.patterns.size()));
+    RecordProperty("determinism_rate_upper_bound", std::to_string(report.power.upper_bound));
+    RecordProperty("determinism_file", row.file.string());
+  }
+
+  const Variant variant_;
+  const RunContext& context_;
+  SuiteResults& results_;
+};
+
+}  // namespace
+
+void RegisterInt4InferenceTests(const std::vector<Variant>& variants, const RunContext& context, SuiteResults& results) {
+  for (const Variant& variant : variants) {
+    // Registered by hand, under the name that INSTANTIATE_TEST_SUITE_P would
+    // give: its generators run before the table's file name is known.
+    testing::RegisterTest("Quant/Int4Inference", ("IsReproducible/" + variant.id).c_str(), nullptr, variant.id.c_str(), __FILE__,
+                          __LINE__, [variant, &context, &results]() -> testing::Test* {
+                            return new Int4Inference(variant, context, results);
+                          });
+  }
+}
+
+}  // namespace suites

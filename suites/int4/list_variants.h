@@ -1,0 +1,17 @@
+#ifndef SUITES_INT4_LIST_VARIANTS_H_
+#define SUITES_INT4_LIST_VARIANTS_H_
+
+#include <iosfwd>
+#include <vector>
+
+#include "suites/int4/model_locator.h"
+
+namespace suites {
+
+// The table of --list-variants: id, model, quantization, kernel, expected on
+// this machine's CPU, where its model was found and how large it is.
+void ListVariants(std::ostream& out, const std::vector<Variant>& variants, const ModelPlaces& places);
+
+}  // namespace suites
+
+#endif  // SUITES_INT4_LIST_VARIANTS_H_

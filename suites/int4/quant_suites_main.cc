@@ -1,0 +1,111 @@
+// quant_suites: INT4 inference of Qwen3, repeated, one verdict file a variant.
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "gtest_determinism/init.h"
+#include "reporters/console.h"
+#include "suites/int4/command_line.h"
+#include "suites/int4/int4_inference_test.h"
+#include "suites/int4/list_variants.h"
+#include "suites/int4/model_locator.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+int Refuse(const std::string& message) {
+  std::cerr << "quant_suites: " << message << '\n';
+  return 2;
+}
+
+// Found out before hours of inference, not after them. Returns "" or one line.
+std::string ProblemOfOutputFolder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return folder.string() + ": cannot be made (" + error.message() + "); choose another folder with --output-dir";
+  std::string probe = (folder / ".quant_suites_probe_XXXXXX").string();
+  const int file = mkstemp(probe.data());
+  if (file < 0) return folder.string() + ": cannot be written (" + std::strerror(errno) + "); choose another folder with --output-dir";
+  close(file);
+  unlink(probe.c_str());
+  return "";
+}
+
+// In PyTorch's deterministic mode cuBLAS needs a fixed workspace; it holds in
+// both modes, so that only one thing changes between them.
+void FixEnvironment() { setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0); }
+
+int Run(int argc, char** argv) {
+  const fs::path data = QUANT_SUITES_DATA_DIR;
+  suites::CommandLine command_line = suites::ParseCommandLine(argc, argv, data / "variants.json");
+  if (command_line.exit_code) return *command_line.exit_code;
+  const suites::SuiteOptions& options = command_line.options;
+
+  suites::RunContext context;
+  context.options = options;
+  context.places = suites::PlacesOfThisProcess();
+  context.places.by_variant = options.model_dirs;
+  context.default_prompt_file = data / "prompts" / "default_prompt.txt";
+  context.argv.assign(argv, argv + argc);
+
+  std::vector<suites::Variant> selected;
+  try {
+    const std::vector<suites::Variant> table = suites::ReadVariants(options.variants_file);
+    selected = suites::SelectVariants(table, options.variants);
+    for (const auto& [id, path] : options.model_dirs) suites::SelectVariants(table, {id});
+  } catch (const suites::VariantError& error) {
+    return Refuse(error.what());
+  }
+  if (options.list_variants) {
+    suites::ListVariants(std::cout, selected, context.places);
+    return 0;
+  }
+
+  std::vector<char*> rest;
+  for (std::string& argument : command_line.rest) rest.push_back(argument.data());
+  rest.push_back(nullptr);
+  int rest_count = static_cast<int>(command_line.rest.size());
+  testing::InitGoogleTest(&rest_count, rest.data());
+  try {
+    gtest_determinism::InitDeterminism(&rest_count, rest.data());
+  } catch (const std::exception& error) {
+    return Refuse(error.what());
+  }
+  if (rest_count > 1) return Refuse(std::string("unknown flag ") + rest[1] + "; see --help");
+
+  suites::SuiteResults results;
+  suites::RegisterInt4InferenceTests(selected, context, results);
+  if (testing::GTEST_FLAG(list_tests)) return RUN_ALL_TESTS();
+  if (const std::string problem = ProblemOfOutputFolder(options.output_dir); !problem.empty()) return Refuse(problem);
+  if (options.threads > 0) at::set_num_threads(options.threads);
+  FixEnvironment();
+
+  reporters::ConsoleProgress progress(std::cout, reporters::DetectConsole(STDOUT_FILENO));
+  context.progress = [&progress](const std::string& phase, int done, int of) { progress.Update(phase, done, of); };
+
+  const int status = RUN_ALL_TESTS();
+  if (results.rows.empty()) {
+    return Refuse("no variant was run: --variants and --gtest_filter leave none, or a --gtest_ flag is unknown");
+  }
+  reporters::WriteSummaryTable(std::cout, results.rows);
+  return status == 0 && results.unwritten == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Run(argc, argv);
+  } catch (const std::exception& error) {
+    return Refuse(error.what());
+  }
+}

@@ -1,0 +1,307 @@
+#include "suites/int4/run_variant.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <c10/util/Exception.h>
+#include <torch/version.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <new>
+#include <optional>
+#include <utility>
+
+#include "gtest_determinism/perturbations.h"
+#include "gtest_determinism/runner.h"
+#include "reporters/environment.h"
+#include "reporters/exclusive_file.h"
+#include "reporters/text.h"
+#include "suites/int4/controls.h"
+#include "suites/int4/engine_loader.h"
+#include "suites/int4/evidence.h"
+#include "suites/int4/logit_dump.h"
+#include "suites/int4/op_profile.h"
+#include "suites/int4/prompt.h"
+#include "suites/tokenizer/tokenizer.h"
+
+namespace suites {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using gtest_determinism::Outcome;
+using reporters::ModeRecord;
+using reporters::VariantRecord;
+
+// Adds the time of a scope to one of the record's costs.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(Clock::now()) {}
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  double& seconds_;
+  Clock::time_point start_;
+};
+
+// Collects libtorch's warnings, each once, while it lives.
+class WarningCollector : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning& warning) override {
+    if (std::find(messages_.begin(), messages_.end(), warning.msg()) == messages_.end()) messages_.push_back(warning.msg());
+  }
+  const std::vector<std::string>& messages() const { return messages_; }
+
+ private:
+  std::vector<std::string> messages_;
+};
+
+// PyTorch's deterministic mode, and the mode that was there before.
+class DeterministicMode {
+ public:
+  DeterministicMode()
+      : enabled_(at::globalContext().deterministicAlgorithms()),
+        warn_only_(at::globalContext().deterministicAlgorithmsWarnOnly()) {
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  }
+  ~DeterministicMode() { at::globalContext().setDeterministicAlgorithms(enabled_, warn_only_); }
+  DeterministicMode(const DeterministicMode&) = delete;
+  DeterministicMode& operator=(const DeterministicMode&) = delete;
+
+ private:
+  bool enabled_, warn_only_;
+};
+
+// libtorch appends a backtrace; the first line says it.
+std::string FirstLine(const std::string& text) { return reporters::OneLine(text.substr(0, text.find('\n'))); }
+
+class VariantRun {
+ public:
+  VariantRun(const Variant& variant, const RunContext& context, VariantRecord& record)
+      : variant_(variant), context_(context), options_(context.options), record_(record) {}
+
+  void Run() {
+    model_ = LocateModel(variant_, context_.places);
+    record_.model = model_.name;
+    record_.model_source = model_.source;
+    record_.model_path = model_.embedded() ? "models/tiny_qwen3/" + variant_.format : model_.folder.string();
+    LoadedEngine loaded = Load(Mode::kBaseline, record_.cost.load_seconds);
+    record_.device = loaded.device;
+    record_.provider = loaded.provider;
+    record_.compute = loaded.compute;
+    // In float32 no INT4 kernel takes part: nothing meets in arrival order.
+    record_.expected = options_.compute == "fp32" ? "bit_exact" : variant_.ExpectedOn(loaded.device, loaded.provider);
+    record_.prompt_ids = BuildPrompt(options_, model_, context_.default_prompt_file);
+    record_.prompt_length = std::ssize(record_.prompt_ids);
+    if (options_.force_ids_file) generation_.forced_ids = ReadIds(*options_.force_ids_file);
+    generation_.max_tokens = options_.max_tokens;
+    CheckLength(*loaded.engine);
+
+    Repeat(loaded, record_.baseline, record_.cost.baseline_seconds, "baseline");
+    record_.text = Decode(first_.tokens);
+    if (options_.dump_logits_dir) Dump(*loaded.engine);
+    {
+      Say("control");
+      const Stopwatch stopwatch(record_.cost.control_seconds);
+      record_.controls = RunControls(ReadModelConfig(model_.folder), first_,
+                                     {.rows = std::min<std::int64_t>(record_.prompt_length, 64),
+                                      .runs = std::max(2, options_.repetitions),
+                                      .seed = options_.seed});
+    }
+    Profile(loaded);
+    if (record_.baseline.report.outcome == Outcome::kNondeterministic) LookForEvidence(loaded);
+
+    // The weights of both modes need not fit into memory at once.
+    loaded = LoadedEngine();
+    RunDeterministicMode();
+    JudgeSwitch();
+  }
+
+ private:
+  void Say(const std::string& phase, int done = 0, int of = 0) const {
+    if (context_.progress) context_.progress(phase, done, of);
+  }
+
+  LoadedEngine Load(Mode mode, double& seconds) {
+    Say("loading");
+    const Stopwatch stopwatch(seconds);
+    return LoadEngine(variant_, model_, options_, mode);
+  }
+
+  void CheckLength(const InferenceEngine& engine) const {
+    const std::int64_t needed = record_.prompt_length + options_.max_tokens;
+    const std::int64_t limit = std::min(options_.max_model_len, engine.max_positions());
+    if (needed > limit) {
+      throw VariantError("prompt of " + std::to_string(record_.prompt_length) + " tokens and " + std::to_string(options_.max_tokens) +
+                         " new ones are more than the " + std::to_string(limit) +
+                         " that --max-model-len and the model allow; use --prompt-length");
+    }
+  }
+
+  // Warm-ups, then the compared repetitions of one mode.
+  void Repeat(const LoadedEngine& loaded, ModeRecord& mode, double& seconds, const std::string& phase) {
+    mode.attempted = true;
+    if (loaded.openvino != nullptr) mode.settings = loaded.openvino->Settings();
+    {
+      const Stopwatch stopwatch(record_.cost.warmup_seconds);
+      for (int i = 0; i < options_.warmups; ++i) {
+        Say(phase + " warm-up", i, options_.warmups);
+        loaded.engine->Generate(record_.prompt_ids, generation_);
+      }
+    }
+    const Stopwatch stopwatch(seconds);
+    gtest_determinism::Options repeat;
+    repeat.runs = options_.repetitions;
+    repeat.seed = options_.seed;
+    // Freed memory holds other bytes in each run, so that a read of what was
+    // never written shows. Competing load is left out: it would stretch every
+    // run, and the control shows that the order of arrival is seen without.
+    repeat.perturbations = {gtest_determinism::AllocatorPoison()};
+    repeat.on_run = [&](int run, int runs) { Say(phase, run, runs); };
+    mode.report = gtest_determinism::RunRepeated(
+        [&] {
+          Generation generation = loaded.engine->Generate(record_.prompt_ids, generation_);
+          mode.seconds.push_back(generation.prefill_seconds + generation.decode_seconds);
+          mode.tokens.push_back(generation.tokens);
+          mode.logprobs.push_back(generation.logprobs);
+          if (mode.tokens.size() == 1) {
+            mode.top10 = generation.top10;
+            first_ = generation;
+          }
+          return generation;
+        },
+        repeat);
+    if (mode.report.outcome == Outcome::kError) throw std::runtime_error(mode.report.reason);
+    mode.succeeded = true;
+  }
+
+  std::string Decode(const std::vector<std::int64_t>& ids) const {
+    // With --prompt-ids a folder without a tokenizer serves too; it has no text.
+    try {
+      return Tokenizer::Open(model_.folder).Decode(ids);
+    } catch (const std::exception&) {
+      return "";
+    }
+  }
+
+  void Dump(InferenceEngine& engine) {
+    Say("logits");
+    GenerationOptions with_prompt = generation_;
+    with_prompt.all_prompt_logits = true;
+    DumpLogits(*options_.dump_logits_dir / (variant_.id + ".safetensors"), engine.Generate(record_.prompt_ids, with_prompt));
+  }
+
+  // A pass of its own: the repetitions that decide are not profiled.
+  void Profile(LoadedEngine& loaded) {
+    Say("profile");
+    const Stopwatch stopwatch(record_.cost.profile_seconds);
+    if (loaded.openvino != nullptr) {
+      const LoadedEngine profiled = LoadEngine(variant_, model_, options_, Mode::kProfile);
+      profiled.engine->Generate(record_.prompt_ids, generation_);
+      record_.profile = profiled.openvino->TakeProfile();
+      return;
+    }
+    OpProfiler profiler;
+    loaded.engine->Generate(record_.prompt_ids, generation_);
+    record_.profile = profiler.Take(loaded.expected_kernel);
+  }
+
+  void LookForEvidence(const LoadedEngine& loaded) {
+    Say("evidence");
+    const Stopwatch stopwatch(record_.cost.evidence_seconds);
+    reporters::EvidenceRecord& evidence = record_.evidence;
+    if (loaded.qwen3 == nullptr) {
+      const reporters::Evidence closed = {reporters::Finding::kNotLookedAt, "the runtime does not show its operations' outputs"};
+      evidence.first_operation = evidence.replay_differs = evidence.ordered_twin_exact = evidence.within_rounding_bound = closed;
+      return;
+    }
+    evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model_.folder), record_.prompt_ids, generation_, {});
+  }
+
+  void RunDeterministicMode() {
+    ModeRecord& mode = record_.deterministic;
+    mode.attempted = true;
+    WarningCollector warnings;
+    try {
+      const DeterministicMode deterministic;
+      const c10::WarningUtils::WarningHandlerGuard guard(&warnings);
+      const LoadedEngine loaded = Load(Mode::kDeterministic, record_.cost.reload_seconds);
+      const Generation baseline = std::exchange(first_, {});
+      Repeat(loaded, mode, record_.cost.deterministic_seconds, "deterministic");
+      first_ = baseline;
+    } catch (const std::exception& error) {
+      mode = ModeRecord();
+      mode.attempted = true;
+      mode.error = FirstLine(error.what());
+    }
+    mode.warnings = warnings.messages();
+  }
+
+  void JudgeSwitch() {
+    if (record_.baseline.report.outcome != Outcome::kNondeterministic) return;
+    reporters::Evidence& evidence = record_.evidence.switch_ends_it;
+    const ModeRecord& mode = record_.deterministic;
+    if (!mode.succeeded) {
+      evidence = {reporters::Finding::kNotLookedAt, "deterministic mode did not run: " + mode.error};
+    } else {
+      const bool ended = mode.report.outcome == Outcome::kBitExact;
+      evidence = {ended ? reporters::Finding::kShown : reporters::Finding::kRefuted,
+                  std::to_string(mode.report.patterns.size()) + (ended ? " pattern in " : " distinct patterns in ") +
+                      std::to_string(mode.report.runs) + " repetitions of deterministic mode"};
+    }
+  }
+
+  const Variant& variant_;
+  const RunContext& context_;
+  const SuiteOptions& options_;
+  VariantRecord& record_;
+  LocatedModel model_;
+  GenerationOptions generation_;
+  Generation first_;  // repetition 0 of the baseline
+};
+
+std::string Message(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return "out of memory; use a shorter --prompt-length or a smaller model";
+  }
+  return FirstLine(error.what());
+}
+
+}  // namespace
+
+VariantRecord RunVariant(const Variant& variant, const RunContext& context) {
+  VariantRecord record;
+  record.variant = variant.id;
+  record.model = variant.model_name;
+  record.quantization = variant.quantization;
+  record.description = variant.description;
+  record.note = variant.note;
+  record.kernel = variant.kernel;
+  record.started_at = reporters::IsoTimeNow();
+  record.config.max_model_len = context.options.max_model_len;
+  record.config.max_tokens = context.options.max_tokens;
+  record.config.repetitions = context.options.repetitions;
+  record.config.seed = context.options.seed;
+  record.environment = reporters::CollectEnvironment(context.argv);
+  auto& values = record.environment.values;
+  values.emplace_back("torch", TORCH_VERSION);
+  values.emplace_back("torch_cpu_capability", at::get_cpu_capability());
+  values.emplace_back("torch_threads", std::to_string(at::get_num_threads()));
+  values.emplace_back("openvino", OpenVinoEngine::RuntimeVersion());
+  {
+    const Stopwatch stopwatch(record.cost.total_seconds);
+    try {
+      VariantRun(variant, context, record).Run();
+      record.success = true;
+    } catch (const std::exception& error) {
+      record.success = false;
+      record.error = Message(error);
+    }
+  }
+  return record;
+}
+
+}  // namespace suites
