@@ -7,12 +7,20 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "gtest_determinism/report.h"
 
 namespace reporters {
+
+// ---- controls ----
+
+// Names of the three controls that a verdict needs. See docs/verdicts.md.
+inline constexpr char kArrivalOrderControl[] = "arrival_order_matmul";  // must differ
+inline constexpr char kOrderedTwinControl[] = "ordered_twin_matmul";    // must not
+inline constexpr char kFlippedBitControl[] = "flipped_bit";             // must be found
 
 // ---- kernel profile ----
 
@@ -22,7 +30,7 @@ struct KernelEntry {
   std::string name;    // a CUDA kernel, or on a CPU an operator
   std::string device;  // "cpu", "cuda:0"
   std::int64_t count = 0;
-  double time_us = 0;  // sum; self time, so that a table's times add up
+  double time_us = 0;                    // sum; self time, so that a table's times add up
   KernelKind kind = KernelKind::kOther;  // where it is known; else by the name
 };
 
@@ -32,9 +40,15 @@ struct KernelProfile {
   ProfileStatus status = ProfileStatus::kNotRequested;
   std::string reason;  // why it is not kOk
   std::vector<KernelEntry> kernels;
-  std::string expected_kernel;     // the operator that must appear for the verdict to count
+  std::string expected_kernel;      // the operator that must appear for the verdict to count
   std::int64_t expected_count = 0;  // how often it did
 };
+
+// The three lists of the JSON. A kernel of kind kOther is sorted by its name.
+// A Marlin matmul is a matrix multiplication too and is in both lists.
+bool IsMarlinKernel(const KernelEntry& kernel);
+bool IsGemmKernel(const KernelEntry& kernel);
+bool IsDequantKernel(const KernelEntry& kernel);
 
 // ---- one mode: baseline, or deterministic ----
 
@@ -47,14 +61,20 @@ struct ModeRecord {
   // Of repetition 0: [position][10] of (id, logprob).
   std::vector<std::vector<std::pair<std::int64_t, float>>> top10;
   gtest_determinism::Report report;  // of all compared bits
-  std::vector<double> seconds;       // of each repetition
-  std::vector<std::string> warnings;  // of PyTorch's deterministic mode
+  // L2 distance of all compared logits from repetition 0's, [repetition - 1].
+  // Optional; it is what the noise is stated in where only logits differ.
+  std::vector<double> logits_l2;
+  std::vector<double> seconds;                                // of each repetition
+  std::vector<std::string> warnings;                          // of PyTorch's deterministic mode
   std::vector<std::pair<std::string, std::string>> settings;  // named settings of the runtime
 };
 
 // Noise over repetitions, as the user's document defines it, over the chosen
-// tokens' logprobs. Nothing where it cannot be computed (fewer than two
-// repetitions, NaN or infinity; `reason` says which).
+// tokens' logprobs: L2 of (repetition 0 - repetition i) for i >= 1, and the
+// standard deviation over all repetitions of each position. Standard deviations
+// are of the population (divided by n). Nothing where it cannot be computed
+// (fewer than two repetitions, rows of unequal length, NaN or infinity;
+// `reason` says which). All in float64.
 struct NoiseStatistics {
   bool tokens_identical = false;
   bool logprobs_exact = false;  // equal bits of the chosen tokens' logprobs
@@ -66,12 +86,22 @@ struct NoiseStatistics {
   std::optional<int> parting_position;  // first position where any repetition's token differs
   std::optional<double> prefix_l2_mean, prefix_l2_std, prefix_l2_max, prefix_l2_min;
   std::optional<double> prefix_std_per_token_mean, prefix_std_per_token_max, prefix_std_per_token_min;
+  // Of ModeRecord::logits_l2, where it was filled.
+  std::optional<double> logits_l2_mean, logits_l2_std, logits_l2_max, logits_l2_min;
 };
 NoiseStatistics ComputeNoise(const ModeRecord& mode);
+
+// Of values, with the population's standard deviation; nothing if empty.
+struct Spread {
+  double mean = 0, std = 0, max = 0, min = 0;
+};
+std::optional<Spread> SpreadOf(const std::vector<double>& values);
 
 // ---- evidence ----
 
 enum class Finding : std::uint8_t { kShown, kRefuted, kNotLookedAt };
+std::string_view NameOf(Finding finding);       // "shown", "refuted", "not_looked_at"
+std::string_view NameOf(ProfileStatus status);  // "ok", "not_requested", ...
 
 struct Evidence {
   Finding finding = Finding::kNotLookedAt;
@@ -100,10 +130,11 @@ struct EvidenceRecord {
 
 // ---- the whole ----
 
+// What a result may depend on. CollectEnvironment() of environment.h fills it.
 struct Environment {
-  std::vector<std::pair<std::string, std::string>> values;     // "cpu", "threads", "torch", "git_revision", ...
+  std::vector<std::pair<std::string, std::string>> values;  // "cpu", "threads", "torch", "git_revision", ...
   std::vector<std::string> argv;
-  std::map<std::string, std::string> variables;                // OMP_NUM_THREADS, ...; set ones only
+  std::map<std::string, std::string> variables;  // OMP_NUM_THREADS, ...; set ones only
 };
 
 struct RunConfig {
