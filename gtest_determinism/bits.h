@@ -5,6 +5,7 @@
 #ifndef GTEST_DETERMINISM_BITS_H_
 #define GTEST_DETERMINISM_BITS_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -37,8 +38,11 @@ enum class DType : std::uint8_t {
   kFloat64,
 };
 
-std::size_t SizeOf(DType dtype);    // bytes of one element
+std::size_t SizeOf(DType dtype);       // bytes of one element
 std::string_view NameOf(DType dtype);  // "float16", ...
+
+// Names a pattern: a 128-bit tree digest, defined in digest.h.
+using Digest = std::array<std::uint8_t, 16>;
 
 // A typed view of contiguous bytes. `owner`, where set, keeps alive what
 // `data` points into (a contiguous copy of a strided tensor, say).
@@ -66,7 +70,10 @@ using Trace = std::vector<NamedBits>;
 // types that are supported from the start.
 
 // Where bytes lie and how they are kept, compared, digested and poisoned
-// there. An implementation must be usable from one thread at a time.
+// there. The engine reads and writes memory only through its space, so that
+// addresses of another space need not be valid on the host. An implementation
+// must be usable from one thread at a time, and its methods must be complete on
+// return; they throw std::exception where they fail.
 class MemorySpace {
  public:
   virtual ~MemorySpace() = default;
@@ -79,6 +86,9 @@ class MemorySpace {
   virtual bool Equal(const void* a, const void* b, std::size_t bytes) const = 0;
   // All work that may still write to memory of this space is done on return.
   virtual void Synchronize() const = 0;
+  // TreeDigest() of the bytes (digest.h). This one copies them to the host
+  // piece by piece; a device can compute the same where the bytes lie.
+  virtual Digest DigestOf(const void* data, std::size_t bytes) const;
 };
 
 }  // namespace gtest_determinism

@@ -3,10 +3,10 @@
 #ifndef GTEST_DETERMINISM_REPORT_H_
 #define GTEST_DETERMINISM_REPORT_H_
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gtest_determinism/diff.h"
@@ -22,9 +22,7 @@ enum class Outcome : std::uint8_t {
 };
 std::string_view NameOf(Outcome outcome);  // "bit_exact", "nondeterministic", ...
 
-// Names a pattern. Canonical (big-endian) XXH3-128 tree digest, see digest.h.
-using Digest = std::array<std::uint8_t, 16>;
-std::string ToHex(const Digest& digest);
+std::string ToHex(const Digest& digest);  // 32 lower-case digits
 
 struct Pattern {
   Digest digest{};
@@ -40,10 +38,11 @@ struct Divergence {
   int different_parts = 0;
   int parts = 0;
   BitDiff diff;        // of that part, run 0 against `run`
+  std::string note;    // what else is known of it, "" if nothing: "not written in run 3: holds its poison 0x5a"
 };
 
 // Statement about p, the probability that a run differs from run 0. Assumes
-// independent runs. One-sided Clopper-Pearson bounds (Biometrika 26, 1934).
+// independent runs; over several inputs p is the mean of their rates. One-sided Clopper-Pearson bounds (Biometrika 26, 1934).
 struct Power {
   int comparisons = 0;  // runs - 1, summed over the inputs
   int deviations = 0;
@@ -69,8 +68,8 @@ struct Report {
   std::string reason;      // for kInconclusive, kSkipped, kError: one line
   std::string property = "run_to_run";  // the claim's name; properties are separate claims
   int requested_runs = 0;
-  int runs = 0;    // completed, for each input
-  int inputs = 0;  // different inputs tried
+  int runs = 0;    // completed, for each input; where a budget cut some short, the fewest
+  int inputs = 0;  // different inputs that were run at all
   std::int64_t elements = 0;  // elements compared in one run
   std::int64_t bytes = 0;
   std::vector<Pattern> patterns;    // of input 0, by first appearance
@@ -82,6 +81,7 @@ struct Report {
   std::vector<ControlResult> controls;
   std::vector<std::string> perturbations;  // names with seeds, "allocator_poison(seed=1)"
   std::vector<double> seconds;             // wall time of each run of input 0
+  std::uint64_t seed = 0;                  // of the perturbations
   bool stopped_early = false;              // a budget or a stop rule ended it before requested_runs
 };
 

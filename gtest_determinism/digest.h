@@ -1,0 +1,40 @@
+// The 128-bit digest that names patterns.
+//
+// TreeDigest of n bytes b is
+//
+//   X(D_0 . D_1 . ... . D_{c-1} . n)    with  D_i = X(b[4096 i, min(4096 (i + 1), n)))
+//
+// where X is XXH3-128 with seed 0 in its canonical, big-endian form of 16
+// bytes, "." concatenates, c = ceil(n / 4096), and n is a little-endian u64.
+// The chunks are independent of each other, so that a GPU computes D_i in
+// parallel and gets the same digest; their order counts.
+//
+// XXH3: github.com/Cyan4973/xxHash, doc/xxhash_spec.md. It is not a
+// cryptographic hash. The chance that two given different patterns share a
+// digest is about 2^-128; where bytes can be kept, bytes decide.
+#ifndef GTEST_DETERMINISM_DIGEST_H_
+#define GTEST_DETERMINISM_DIGEST_H_
+
+#include <cstddef>
+#include <string>
+
+#include "gtest_determinism/bits.h"
+
+namespace gtest_determinism {
+
+inline constexpr std::size_t kDigestChunkBytes = 4096;
+
+// Of bytes in host memory.
+Digest TreeDigest(const void* data, std::size_t bytes);
+
+// X over, for each part in order: length of the name (u64), the name, the dtype
+// (u8, the value of the enum), the rank (u64), each extent (i64), TreeDigest of
+// the part's bytes; then the number of parts (u64). All integers little-endian.
+// Traces that differ only in a name, a dtype or a shape have different digests.
+Digest DigestOf(const Trace& trace);
+
+std::string ToHex(const Digest& digest);  // 32 lower-case digits
+
+}  // namespace gtest_determinism
+
+#endif  // GTEST_DETERMINISM_DIGEST_H_
