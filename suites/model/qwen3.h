@@ -19,8 +19,19 @@ struct Qwen3Options {
   std::string compute = "fp16";
   int4::KernelRequest kernel;  // family "" for a full-precision checkpoint
   std::int64_t max_model_len = 8192;
+  // The prompt goes through the layers in pieces of so many rows. 0: whole,
+  // unless an activation would then exceed 1 GiB. Outside the INT4 matmuls a
+  // row's bits do not depend on it; a matmul may take another path for few rows.
+  std::int64_t prefill_chunk = 0;
 };
 
+// fp16 and bf16: every operation computes in float32 and rounds its result to the
+// type, where PyTorch's modules do; attention keeps scores and softmax in float32
+// and rounds its output once. What an operation other than an INT4 matmul yields
+// depends neither on threads nor on the instruction set. at::RecordFunction sees
+// the INT4 matmuls as their operators and the rest as "qwen3::embedding",
+// "qwen3::rms_norm", "qwen3::qk_norm_rope", "qwen3::attention", "qwen3::silu_mul",
+// "qwen3::add" and "qwen3::linear" (full precision, and the head).
 class Qwen3Engine : public InferenceEngine {
  public:
   // Loads the weights. Throws CheckpointError, std::invalid_argument, std::bad_alloc.
@@ -28,7 +39,9 @@ class Qwen3Engine : public InferenceEngine {
 
   // The INT4 matmul behind module `op` ("qkv_proj", "o_proj", "gate_up_proj",
   // "down_proj") of `layer`; nullptr in fp32 or full precision. To replay an
-  // operation alone on frozen inputs.
+  // operation alone on frozen inputs. Layers that cannot be concatenated (a
+  // g_idx each) go by their own names: "q_proj", "k_proj", "v_proj", "gate_proj",
+  // "up_proj".
   virtual const int4::Int4Matmul* MatmulOf(int layer, const std::string& op) const = 0;
   // Offers the *inputs* of every INT4 matmul of the following Generate() calls
   // (step, layer, op, x [M, K]); empty: none.
