@@ -17,10 +17,13 @@ namespace reporters {
 
 // ---- controls ----
 
-// Names of the three controls that a verdict needs. See docs/verdicts.md.
+// Names of the controls that a verdict needs; docs/verdicts.md says why.
 inline constexpr char kArrivalOrderControl[] = "arrival_order_matmul";  // must differ
-inline constexpr char kOrderedTwinControl[] = "ordered_twin_matmul";    // must not
-inline constexpr char kFlippedBitControl[] = "flipped_bit";             // must be found
+inline constexpr char kOrderedTwinControl[] = "ordered_twin";           // must not
+inline constexpr char kFlippedLogitControl[] = "flipped_logit_bit";     // must be found
+// A control whose name begins so changes one bit and must be found; the engine
+// has one of its own, "flipped_bit".
+inline constexpr char kFlippedPrefix[] = "flipped_";
 
 // ---- kernel profile ----
 

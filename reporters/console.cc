@@ -1,4 +1,4 @@
-#include "reporters/progress.h"
+#include "reporters/console.h"
 
 #include <ostream>
 
@@ -11,10 +11,10 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
-Progress::~Progress() { Erase(); }
+ConsoleProgress::~ConsoleProgress() { Clear(); }
 
-void Progress::Start(const std::string& name, int index, int count) {
-  Erase();
+void ConsoleProgress::Start(const std::string& name, int index, int count) {
+  Clear();
   prefix_ = "[" + std::to_string(index) + "/" + std::to_string(count) + "] " + OneLine(name) + ": ";
   started_ = std::chrono::steady_clock::now();
   drawn_ = {};
@@ -26,27 +26,27 @@ void Progress::Start(const std::string& name, int index, int count) {
   }
 }
 
-void Progress::Update(const std::string& phase, int done, int of) {
-  if (!open_ || !style_.terminal) return;
+void ConsoleProgress::Update(const std::string& phase, int done, int of) {
+  if (!style_.terminal) return;
   if (line_ && done != of && std::chrono::steady_clock::now() - drawn_ < std::chrono::milliseconds(100)) return;
   drawn_ = std::chrono::steady_clock::now();
   std::string text = prefix_ + OneLine(phase);
   if (of > 0) text += " " + std::to_string(done) + "/" + std::to_string(of);
-  text += ", " + FormatSeconds(SecondsSince(started_));
+  if (open_) text += ", " + FormatSeconds(SecondsSince(started_));
   // A line that wraps could not be erased by "\r"; 79 columns fit any terminal.
   out_ << "\r\x1b[K" << Elide(text, 79) << std::flush;
   line_ = true;
 }
 
-void Progress::Finish(const std::string& result, Color color) {
+void ConsoleProgress::Finish(const std::string& result, Color color) {
   if (!open_) return;
-  Erase();
+  Clear();
   out_ << prefix_ << Paint(OneLine(result), color, style_) << ", " << FormatSeconds(SecondsSince(started_))
        << std::endl;
   open_ = false;
 }
 
-void Progress::Erase() {
+void ConsoleProgress::Clear() {
   if (line_) out_ << "\r\x1b[K" << std::flush;
   line_ = false;
 }
