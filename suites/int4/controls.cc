@@ -14,6 +14,7 @@
 #include "gtest_determinism/runner.h"
 #include "gtest_determinism/torch.h"
 #include "kernels/int4_matmul.h"
+#include "reporters/record.h"
 
 namespace suites {
 namespace {
@@ -78,7 +79,7 @@ ControlResult FlippedBit(const Generation& generation, int runs) {
         return copy;
       },
       {.runs = runs, .perturbations = {{}}});
-  ControlResult result = Judge("flipped_logit_bit", true, report);
+  ControlResult result = Judge(reporters::kFlippedLogitControl, true, report);
   const std::string part = "logits[" + std::to_string(row) + "]";
   const bool in_place = report.first_divergence && report.first_divergence->run == flipped_run &&
                         report.first_divergence->part == part && report.first_divergence->diff.element == column;
@@ -99,7 +100,7 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
 
   const Report arrival = RunRepeated([&] { return matmul->Forward(x); },
                                      {.runs = options.max_runs, .perturbations = {{}}, .stop_at_first_difference = true});
-  ControlResult must_show = Judge("arrival_order_matmul", true, arrival);
+  ControlResult must_show = Judge(reporters::kArrivalOrderControl, true, arrival);
   must_show.detail = matmul->identity().op + " " + Shape(options.rows, *matmul) + ", " +
                      std::to_string((linear.k + 127) / 128) + " partial sums in arrival order: ";
   if (must_show.as_expected) {
@@ -111,7 +112,7 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
   }
 
   const Report twin = RunRepeated([&] { return matmul->ForwardOrdered(x); }, {.runs = options.runs, .perturbations = {{}}});
-  ControlResult must_not = Judge("ordered_twin", false, twin);
+  ControlResult must_not = Judge(reporters::kOrderedTwinControl, false, twin);
   must_not.detail = matmul->identity().ordered_op + " on the same numbers: " + std::to_string(twin.patterns.size()) +
                     (twin.patterns.size() == 1 ? " pattern in " : " patterns in ") + std::to_string(twin.runs) + " runs";
 

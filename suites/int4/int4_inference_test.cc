@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <exception>
-#include <iostream>
 #include <string>
 
+#include "gtest_determinism/configuration.h"
 #include "reporters/verdict.h"
 
 namespace suites {
@@ -13,18 +13,25 @@ namespace {
 
 class Int4Inference : public testing::Test {
  public:
-  Int4Inference(const Variant& variant, const RunContext& context, SuiteResults& results)
-      : variant_(variant), context_(context), results_(results) {}
+  Int4Inference(const Variant& variant, int index, const RunContext& context, reporters::Progress& progress,
+                SuiteResults& results)
+      : variant_(variant), index_(index), context_(context), progress_(progress), results_(results) {}
 
   void TestBody() override {
+    progress_.Start(variant_.id, index_, testing::UnitTest::GetInstance()->test_to_run_count());
     reporters::SummaryRow row;
     row.record = RunVariant(variant_, context_);
     row.verdict = reporters::DeriveVerdict(row.record);
+    progress_.Finish(std::string(gtest_determinism::NameOf(row.verdict.outcome)),
+                     row.verdict.met_expectation ? reporters::Color::kGreen : reporters::Color::kRed);
     Publish(row);
+    const bool strict = gtest_determinism::GetConfiguration().strict;
     if (!row.record.success) {
       ADD_FAILURE() << variant_.id << ": " << row.record.error;
     } else {
       EXPECT_TRUE(row.verdict.met_expectation) << variant_.id << ": " << row.verdict.expectation;
+      EXPECT_FALSE(strict && row.verdict.outcome == gtest_determinism::Outcome::kNondeterministic)
+          << variant_.id << ": " << row.verdict.summary << ", and --determinism_strict allows no noise";
     }
     results_.rows.push_back(std::move(row));
   }
@@ -46,19 +53,23 @@ class Int4Inference : public testing::Test {
   }
 
   const Variant variant_;
+  const int index_;
   const RunContext& context_;
+  reporters::Progress& progress_;
   SuiteResults& results_;
 };
 
 }  // namespace
 
-void RegisterInt4InferenceTests(const std::vector<Variant>& variants, const RunContext& context, SuiteResults& results) {
+void RegisterInt4InferenceTests(const std::vector<Variant>& variants, const RunContext& context,
+                                reporters::Progress& progress, SuiteResults& results) {
   for (const Variant& variant : variants) {
     // Registered by hand, under the name that INSTANTIATE_TEST_SUITE_P would
     // give: its generators run before the table's file name is known.
-    testing::RegisterTest("Quant/Int4Inference", ("IsReproducible/" + variant.id).c_str(), nullptr, variant.id.c_str(), __FILE__,
-                          __LINE__, [variant, &context, &results]() -> testing::Test* {
-                            return new Int4Inference(variant, context, results);
+    testing::RegisterTest("Quant/Int4Inference", ("IsReproducible/" + variant.id).c_str(), nullptr, nullptr, __FILE__,
+                          __LINE__, [variant, &context, &progress, &results]() -> testing::Test* {
+                            const int index = static_cast<int>(results.rows.size()) + 1;
+                            return new Int4Inference(variant, index, context, progress, results);
                           });
   }
 }

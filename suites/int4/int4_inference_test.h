@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "reporters/console.h"
 #include "reporters/writers.h"
 #include "suites/int4/run_variant.h"
 
@@ -19,9 +20,11 @@ struct SuiteResults {
 };
 
 // Registers the tests. Each runs its variant, derives the verdict, writes the
-// result file and fails where the expectation was not met. `context` and
-// `results` must outlive RUN_ALL_TESTS().
-void RegisterInt4InferenceTests(const std::vector<Variant>& variants, const RunContext& context, SuiteResults& results);
+// result file and fails where the expectation was not met, and with
+// --determinism_strict where there is any noise. The references must outlive
+// RUN_ALL_TESTS().
+void RegisterInt4InferenceTests(const std::vector<Variant>& variants, const RunContext& context,
+                                reporters::Progress& progress, SuiteResults& results);
 
 }  // namespace suites
 

@@ -13,6 +13,7 @@
 
 #include "gtest_determinism/init.h"
 #include "reporters/console.h"
+#include "reporters/text.h"
 #include "suites/int4/command_line.h"
 #include "suites/int4/int4_inference_test.h"
 #include "suites/int4/list_variants.h"
@@ -83,20 +84,20 @@ int Run(int argc, char** argv) {
   if (rest_count > 1) return Refuse(std::string("unknown flag ") + rest[1] + "; see --help");
 
   suites::SuiteResults results;
-  suites::RegisterInt4InferenceTests(selected, context, results);
-  if (testing::GTEST_FLAG(list_tests)) return RUN_ALL_TESTS();
+  const reporters::ConsoleStyle console = reporters::DetectConsole(STDOUT_FILENO);
+  reporters::Progress progress(std::cout, console);
+  context.progress = [&progress](const std::string& phase, int done, int of) { progress.Update(phase, done, of); };
+  suites::RegisterInt4InferenceTests(selected, context, progress, results);
+  if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
   if (const std::string problem = ProblemOfOutputFolder(options.output_dir); !problem.empty()) return Refuse(problem);
   if (options.threads > 0) at::set_num_threads(options.threads);
   FixEnvironment();
-
-  reporters::ConsoleProgress progress(std::cout, reporters::DetectConsole(STDOUT_FILENO));
-  context.progress = [&progress](const std::string& phase, int done, int of) { progress.Update(phase, done, of); };
 
   const int status = RUN_ALL_TESTS();
   if (results.rows.empty()) {
     return Refuse("no variant was run: --variants and --gtest_filter leave none, or a --gtest_ flag is unknown");
   }
-  reporters::WriteSummaryTable(std::cout, results.rows);
+  reporters::WriteSummaryTable(std::cout, results.rows, console);
   return status == 0 && results.unwritten == 0 ? 0 : 1;
 }
 
