@@ -1,0 +1,160 @@
+#include "suites/tokenizer/added_tokens.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <utility>
+
+#include "suites/checkpoint/json_file.h"
+#include "suites/checkpoint/safetensors.h"
+
+namespace suites {
+namespace {
+
+using Json = nlohmann::json;
+
+struct Character {
+  utf8proc_int32_t codepoint = -1;
+  std::size_t length = 0;  // 0 where there is none
+};
+
+Character FirstOf(std::string_view text) {
+  Character character;
+  if (text.empty()) return character;
+  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+  character.length = static_cast<std::size_t>(std::max<utf8proc_ssize_t>(
+      1, utf8proc_iterate(bytes, static_cast<utf8proc_ssize_t>(text.size()), &character.codepoint)));
+  return character;
+}
+
+Character LastOf(std::string_view text) {
+  std::size_t begin = text.size();
+  while (begin > 0 && (static_cast<unsigned char>(text[begin - 1]) & 0xc0) == 0x80) --begin;
+  return begin == 0 ? Character{} : FirstOf(text.substr(begin - 1));
+}
+
+// White_Space of Unicode's PropList.txt.
+bool IsSpace(utf8proc_int32_t c) {
+  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
+         c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+// \w of UTS #18, annex C, which Hugging Face uses here; PCRE2's own \w lacks
+// marks and connectors.
+bool IsWord(std::string_view character) {
+  static const std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)> word(
+      [] {
+        constexpr std::string_view kPattern = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
+        int error = 0;
+        PCRE2_SIZE offset = 0;
+        return pcre2_compile(reinterpret_cast<PCRE2_SPTR>(kPattern.data()), kPattern.size(), PCRE2_UTF | PCRE2_UCP,
+                             &error, &offset, nullptr);
+      }(),
+      &pcre2_code_free);
+  const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(pcre2_match_data_create(1, nullptr),
+                                                                                  &pcre2_match_data_free);
+  if (word == nullptr || match == nullptr) throw std::runtime_error("PCRE2 cannot make the class of word characters");
+  return pcre2_match(word.get(), reinterpret_cast<PCRE2_SPTR>(character.data()), character.size(), 0, 0, match.get(),
+                     nullptr) >= 0;
+}
+
+}  // namespace
+
+std::vector<AddedToken> ReadAddedTokens(const std::string& file, const Json& tokenizer) {
+  std::vector<AddedToken> tokens;
+  const auto list = tokenizer.find("added_tokens");
+  if (list == tokenizer.end() || list->is_null()) return tokens;
+  if (!list->is_array()) throw CheckpointError(file + ": added_tokens is not a list");
+  for (const Json& entry : *list) {
+    const auto fail = [&](const std::string& reason) {
+      throw CheckpointError(file + ": added_tokens: " + Quoted(entry.dump(-1, ' ', true)) + ": " + reason);
+    };
+    if (!entry.is_object()) fail("not an object");
+    const auto flag = [&](const char* key, bool missing) {
+      const auto value = entry.find(key);
+      if (value == entry.end()) return missing;
+      if (!value->is_boolean()) fail(std::string(key) + " is not true or false");
+      return value->get<bool>();
+    };
+    const auto id = entry.find("id");
+    const auto content = entry.find("content");
+    if (id == entry.end() || !id->is_number_unsigned() ||
+        id->get<std::uint64_t>() > std::numeric_limits<std::int32_t>::max()) {
+      fail("no id");
+    }
+    if (content == entry.end() || !content->is_string()) fail("no content");
+    AddedToken token;
+    token.id = id->get<std::int64_t>();
+    token.content = content->get<std::string>();
+    token.special = flag("special", false);
+    token.normalized = flag("normalized", !token.special);
+    token.lstrip = flag("lstrip", false);
+    token.rstrip = flag("rstrip", false);
+    token.single_word = flag("single_word", false);
+    if (!token.content.empty()) tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    if (tokens_[i].content.empty()) continue;
+    by_first_byte_[static_cast<unsigned char>(tokens_[i].content.front())].push_back(i);
+  }
+  for (auto& indices : by_first_byte_) {
+    std::stable_sort(indices.begin(), indices.end(), [&](std::size_t a, std::size_t b) {
+      return tokens_[a].content.size() > tokens_[b].content.size();
+    });
+  }
+}
+
+const AddedToken* AddedTokenFinder::LongestAt(std::string_view text) const {
+  for (const std::size_t index : by_first_byte_[static_cast<unsigned char>(text.front())]) {
+    if (text.starts_with(tokens_[index].content)) return &tokens_[index];
+  }
+  return nullptr;
+}
+
+void AddedTokenFinder::Split(std::string_view text,
+                             const std::function<void(std::string_view, std::optional<std::int64_t>)>& piece) const {
+  std::size_t done = 0;  // everything before was given to `piece`
+  for (std::size_t i = 0; i < text.size();) {
+    const AddedToken* token = tokens_.empty() ? nullptr : LongestAt(text.substr(i));
+    if (token == nullptr) {
+      ++i;
+      continue;
+    }
+    std::size_t begin = i;
+    std::size_t end = i + token->content.size();
+    i = end;
+    if (token->single_word) {
+      const std::size_t before = LastOf(text.substr(0, begin)).length;
+      const std::size_t after = FirstOf(text.substr(end)).length;
+      if (IsWord(text.substr(begin - before, before)) || IsWord(text.substr(end, after))) continue;
+    }
+    if (token->lstrip) {
+      for (Character c = LastOf(text.substr(0, begin)); begin > done && c.length > 0 && IsSpace(c.codepoint);
+           c = LastOf(text.substr(0, begin))) {
+        begin -= c.length;
+      }
+    }
+    if (token->rstrip) {
+      for (Character c = FirstOf(text.substr(end)); c.length > 0 && IsSpace(c.codepoint);
+           c = FirstOf(text.substr(end))) {
+        end += c.length;
+      }
+    }
+    if (begin > done) piece(text.substr(done, begin - done), std::nullopt);
+    piece(text.substr(begin, end - begin), token->id);
+    done = end;
+  }
+  if (done < text.size()) piece(text.substr(done), std::nullopt);
+}
+
+}  // namespace suites
