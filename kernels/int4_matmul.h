@@ -36,10 +36,10 @@ struct QuantizedLinear {
   std::int64_t k = 0;  // true sizes, without padding
   std::int64_t n = 0;
   std::int64_t group_size = 128;  // rows of K that share a scale; whole columns: k
-  at::Tensor qweight;  // qdata for torchao
-  at::Tensor qzeros;   // undefined where the format has none
-  at::Tensor scales;   // scale_and_zero for the tile-packed format
-  at::Tensor g_idx;    // undefined, or GPTQ's
+  at::Tensor qweight;             // qdata for torchao
+  at::Tensor qzeros;              // undefined where the format has none
+  at::Tensor scales;              // scale_and_zero for the tile-packed format
+  at::Tensor g_idx;               // undefined, or GPTQ's
   bool gptq_v1_zeros = true;
 };
 

@@ -1,0 +1,43 @@
+// Worker threads for kernels whose result depends on which thread arrives first.
+#ifndef KERNELS_CPU_ARRIVAL_POOL_H_
+#define KERNELS_CPU_ARRIVAL_POOL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace int4::cpu {
+
+// At least four threads whatever the number of cores, apart from the intra-op
+// threads of PyTorch, so that on a small machine, too, the threads overtake each
+// other. Nothing here makes the order vary on purpose: the scheduler and the
+// caches do.
+class ArrivalPool {
+ public:
+  // Made at first use and never destroyed: its threads sleep until the process ends.
+  static ArrivalPool& Instance();
+
+  int workers() const { return static_cast<int>(threads_.size()); }
+
+  // Calls body(worker) once on each worker and returns when all have returned;
+  // what they wrote is then visible to the caller. `body` must not throw. Calls
+  // from several threads run one after the other.
+  void RunOnAll(const std::function<void(int worker)>& body);
+
+ private:
+  explicit ArrivalPool(int workers);
+  void Loop(int worker);
+
+  std::mutex one_caller_;
+  const std::function<void(int)>* body_ = nullptr;
+  std::atomic<std::uint32_t> generation_{0};
+  std::atomic<int> running_{0};
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace int4::cpu
+
+#endif  // KERNELS_CPU_ARRIVAL_POOL_H_

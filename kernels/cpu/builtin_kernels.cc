@@ -1,0 +1,230 @@
+// marlin, awq and gptq on the CPU: from a checkpoint's layer to the operators' arguments.
+#include <ATen/Context.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+#include <utility>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/operators.h"
+#include "kernels/int4_pack.h"
+#include "kernels/internal/layer.h"
+#include "kernels/internal/makers.h"
+
+namespace int4::internal {
+
+void CheckActivations(const KernelIdentity& identity, const at::Tensor& x, at::ScalarType dtype, std::int64_t k) {
+  if (x.defined() && x.dim() == 2 && x.size(1) == k && x.scalar_type() == dtype && x.device().is_cpu()) return;
+  std::string found = "undefined";
+  if (x.defined()) {
+    found = std::string(at::toString(x.scalar_type())) + " [";
+    for (std::int64_t d = 0; d < x.dim(); ++d) found += (d ? ", " : "") + std::to_string(x.size(d));
+    found += "] on " + x.device().str();
+  }
+  throw std::invalid_argument(identity.op + ": x must be " + at::toString(dtype) + " [M, " + std::to_string(k) +
+                              "] on cpu, but is " + found);
+}
+
+namespace {
+
+using cpu::TileWidth;
+using cpu::WordLayout;
+
+constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+
+struct Packed {
+  at::Tensor words, zeros, scales;
+  std::optional<at::Tensor> row_order;
+};
+
+class BuiltinMatmul : public Int4Matmul {
+ public:
+  BuiltinMatmul(KernelIdentity identity, std::int64_t k, std::int64_t n, Packed packed)
+      : identity_(std::move(identity)),
+        k_(k),
+        n_(n),
+        packed_(std::move(packed)),
+        op_(Find(identity_.op)),
+        ordered_op_(identity_.ordered_op.empty() ? op_ : Find(identity_.ordered_op)) {}
+
+  at::Tensor Forward(const at::Tensor& x) const override {
+    // The operator follows the switch by itself; the twin is called by its own
+    // name here, so that a profile shows which of the two ran.
+    return Call(at::globalContext().deterministicAlgorithms() ? ordered_op_ : op_, x);
+  }
+  at::Tensor ForwardOrdered(const at::Tensor& x) const override { return Call(ordered_op_, x); }
+  const KernelIdentity& identity() const override { return identity_; }
+  std::int64_t k() const override { return k_; }
+  std::int64_t n() const override { return n_; }
+
+ private:
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                               const std::optional<at::Tensor>&, std::int64_t);
+  using Operator = c10::TypedOperatorHandle<Signature>;
+
+  static Operator Find(const std::string& name) {
+    return c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), "").typed<Signature>();
+  }
+  at::Tensor Call(const Operator& op, const at::Tensor& x) const {
+    CheckActivations(identity_, x, at::kHalf, k_);
+    return op.call(x, packed_.words, packed_.zeros, packed_.scales, packed_.row_order, n_);
+  }
+
+  KernelIdentity identity_;
+  std::int64_t k_;
+  std::int64_t n_;
+  Packed packed_;
+  Operator op_;
+  Operator ordered_op_;
+};
+
+// Which column of its tile a lane holds.
+int ColumnOfLane(WordLayout layout, int lane) {
+  if (layout == WordLayout::kAlongK) return lane;
+  constexpr int kWords = cpu::kTileAlongN / 8;
+  return 8 * (lane % kWords) + kAwqOrder[lane / kWords];
+}
+
+void PackGroups(const QuantizedLinear& linear, WordLayout layout, Packed& packed) {
+  const int width = TileWidth(layout);
+  const std::int64_t groups = linear.k / linear.group_size, n = linear.n, padded = RoundUp(n, width);
+  packed.zeros = at::zeros({groups, padded}, at::kByte);
+  packed.scales = at::zeros({groups, padded}, at::kHalf);
+  const std::vector<std::uint8_t> zeros = ZerosOf(linear);
+  const at::Tensor scales = linear.scales.contiguous();
+  const at::Half* const from = scales.const_data_ptr<at::Half>();
+  auto* const to_zeros = packed.zeros.mutable_data_ptr<std::uint8_t>();
+  auto* const to_scales = packed.scales.mutable_data_ptr<at::Half>();
+  for (std::int64_t g = 0; g < groups; ++g) {
+    for (std::int64_t lane = 0; lane < padded; ++lane) {
+      const std::int64_t column = lane / width * width + ColumnOfLane(layout, static_cast<int>(lane % width));
+      if (column >= n) continue;
+      to_zeros[g * padded + lane] = zeros[g * n + column];
+      to_scales[g * padded + lane] = from[g * n + column];
+    }
+  }
+}
+
+// Columns of a checkpoint's words, padded with zero words to whole tiles; the
+// tensor itself where it needs no padding.
+at::Tensor PadColumns(const at::Tensor& words, std::int64_t columns) {
+  const at::Tensor from = words.contiguous();
+  if (from.size(1) == columns) return from;
+  at::Tensor padded = at::zeros({from.size(0), columns}, at::kInt);
+  padded.narrow(1, 0, from.size(1)).copy_(from);
+  return padded;
+}
+
+// desc_act: rows of one group lie apart. As exllama and Marlin do, sort the rows
+// by group once and gather the columns of x in each call.
+std::vector<std::int64_t> RowOrder(const QuantizedLinear& linear) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(linear.k));
+  std::iota(order.begin(), order.end(), 0);
+  if (!linear.g_idx.defined()) return {};
+  const at::Tensor g_idx = linear.g_idx.contiguous();
+  const std::int32_t* const group = g_idx.const_data_ptr<std::int32_t>();
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return group[a] < group[b]; });
+  for (std::int64_t i = 0; i < linear.k; ++i) {
+    if (group[order[i]] != i / linear.group_size) {
+      Refuse(linear, "g_idx does not give each group " + std::to_string(linear.group_size) + " rows");
+    }
+  }
+  return std::is_sorted(order.begin(), order.end()) ? std::vector<std::int64_t>{} : order;
+}
+
+std::optional<at::Tensor> ToTensor(const std::vector<std::int64_t>& order) {
+  if (order.empty()) return std::nullopt;
+  at::Tensor tensor = at::empty({static_cast<std::int64_t>(order.size())}, at::kLong);
+  std::memcpy(tensor.mutable_data_ptr<std::int64_t>(), order.data(), order.size() * sizeof(std::int64_t));
+  return tensor;
+}
+
+std::vector<std::uint8_t> SortedCodes(const QuantizedLinear& linear, const std::vector<std::int64_t>& order) {
+  std::vector<std::uint8_t> codes = CodesOf(linear);
+  if (order.empty()) return codes;
+  std::vector<std::uint8_t> sorted(codes.size());
+  for (std::int64_t i = 0; i < linear.k; ++i) {
+    std::copy_n(codes.begin() + order[i] * linear.n, linear.n, sorted.begin() + i * linear.n);
+  }
+  return sorted;
+}
+
+void CheckGroups(const QuantizedLinear& linear) {
+  if (linear.group_size % 8 != 0) {
+    Refuse(linear, "the kernel needs a group size that is a multiple of 8, not " + std::to_string(linear.group_size));
+  }
+}
+
+[[noreturn]] void RefuseFormat(const QuantizedLinear& linear, const KernelIdentity& identity, const char* reads) {
+  Refuse(linear, "kernel " + identity.family + "/" + identity.provider + " reads " + reads + ", not " +
+                     std::string(NameOf(linear.format)));
+}
+
+}  // namespace
+
+// Marlin's idea on a CPU: the weights lie in the order in which the inner loop
+// reads them. A tile is 64 columns over all of K; within it word [k / 8][column]
+// holds eight consecutive k of one column, so that one task reads one contiguous
+// stream and each nibble of a vector of words is a vector of neighbouring columns.
+std::unique_ptr<Int4Matmul> MakeMarlinCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
+  if (linear.format != Format::kAwq && linear.format != Format::kGptq) {
+    RefuseFormat(linear, identity, "awq and gptq");
+  }
+  CheckGroups(linear);
+  Packed packed;
+  const std::vector<std::int64_t> order = RowOrder(linear);
+  packed.row_order = ToTensor(order);
+  PackGroups(linear, WordLayout::kAlongK, packed);
+  const std::vector<std::uint8_t> codes = SortedCodes(linear, order);
+  constexpr std::int64_t kWidth = cpu::kTileAlongK;
+  const std::int64_t tiles = RoundUp(linear.n, kWidth) / kWidth;
+  packed.words = at::zeros({tiles, linear.k / 8, kWidth}, at::kInt);
+  auto* word = packed.words.mutable_data_ptr<std::int32_t>();
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    const std::int64_t columns = std::min(kWidth, linear.n - tile * kWidth);
+    for (std::int64_t row = 0; row < linear.k / 8; ++row, word += kWidth) {
+      const std::uint8_t* const from = codes.data() + 8 * row * linear.n + tile * kWidth;
+      for (std::int64_t c = 0; c < columns; ++c) {
+        std::uint32_t bits = 0;
+        for (int i = 0; i < 8; ++i) bits |= static_cast<std::uint32_t>(from[i * linear.n + c]) << (4 * i);
+        word[c] = static_cast<std::int32_t>(bits);
+      }
+    }
+  }
+  return std::make_unique<BuiltinMatmul>(identity, linear.k, linear.n, std::move(packed));
+}
+
+// From AutoAWQ's words as they are.
+std::unique_ptr<Int4Matmul> MakeAwqCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
+  if (linear.format != Format::kAwq) RefuseFormat(linear, identity, "awq");
+  CheckGroups(linear);
+  Packed packed;
+  PackGroups(linear, WordLayout::kAlongN, packed);
+  packed.words = PadColumns(linear.qweight, RoundUp(linear.n, cpu::kTileAlongN) / 8);
+  return std::make_unique<BuiltinMatmul>(identity, linear.k, linear.n, std::move(packed));
+}
+
+// From GPTQ's words as they are; with desc_act, with rows sorted by group.
+std::unique_ptr<Int4Matmul> MakeGptqCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
+  if (linear.format != Format::kGptq) RefuseFormat(linear, identity, "gptq");
+  CheckGroups(linear);
+  Packed packed;
+  const std::vector<std::int64_t> order = RowOrder(linear);
+  packed.row_order = ToTensor(order);
+  PackGroups(linear, WordLayout::kAlongK, packed);
+  at::Tensor words = linear.qweight;
+  if (!order.empty()) {
+    const std::vector<std::int32_t> sorted = PackGptq(SortedCodes(linear, order), linear.k, linear.n);
+    words = at::empty({linear.k / 8, linear.n}, at::kInt);
+    std::memcpy(words.mutable_data_ptr<std::int32_t>(), sorted.data(), sorted.size() * sizeof(std::int32_t));
+  }
+  packed.words = PadColumns(words, RoundUp(linear.n, cpu::kTileAlongK));
+  return std::make_unique<BuiltinMatmul>(identity, linear.k, linear.n, std::move(packed));
+}
+
+}  // namespace int4::internal

@@ -1,0 +1,26 @@
+// Checks and unpacked parts of a QuantizedLinear, for the makers of kernels.
+#ifndef KERNELS_INTERNAL_LAYER_H_
+#define KERNELS_INTERNAL_LAYER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/int4_matmul.h"
+
+namespace int4::internal {
+
+// Throws std::invalid_argument: the layer's name, format and sizes, then `what`.
+[[noreturn]] void Refuse(const QuantizedLinear& linear, const std::string& what);
+
+// Every tensor has the dtype and shape that the format prescribes.
+void CheckLayer(const QuantizedLinear& linear);
+
+// Codes 0..15, row-major [K, N], padding dropped, rows in the checkpoint's order.
+std::vector<std::uint8_t> CodesOf(const QuantizedLinear& linear);
+// Integer zero points [K/G, N]; 8 for the torchao formats, whose offset is a float.
+std::vector<std::uint8_t> ZerosOf(const QuantizedLinear& linear);
+
+}  // namespace int4::internal
+
+#endif  // KERNELS_INTERNAL_LAYER_H_

@@ -1,0 +1,26 @@
+// What the registry knows of each kernel. To add one: declare its two
+// functions here and add a line to the table in registry.cc.
+#ifndef KERNELS_INTERNAL_MAKERS_H_
+#define KERNELS_INTERNAL_MAKERS_H_
+
+#include <memory>
+
+#include "kernels/int4_matmul.h"
+
+namespace int4::internal {
+
+// A maker gets a layer that CheckLayer() has passed and refuses what its kernel
+// cannot do by Refuse().
+using Maker = std::unique_ptr<Int4Matmul> (*)(const QuantizedLinear& linear, const KernelIdentity& identity);
+
+std::unique_ptr<Int4Matmul> MakeMarlinCpu(const QuantizedLinear& linear, const KernelIdentity& identity);
+std::unique_ptr<Int4Matmul> MakeAwqCpu(const QuantizedLinear& linear, const KernelIdentity& identity);
+std::unique_ptr<Int4Matmul> MakeGptqCpu(const QuantizedLinear& linear, const KernelIdentity& identity);
+std::unique_ptr<Int4Matmul> MakeTinygemmCpu(const QuantizedLinear& linear, const KernelIdentity& identity);
+
+// Throws std::invalid_argument where x is not [M, K] of `dtype` in host memory.
+void CheckActivations(const KernelIdentity& identity, const at::Tensor& x, at::ScalarType dtype, std::int64_t k);
+
+}  // namespace int4::internal
+
+#endif  // KERNELS_INTERNAL_MAKERS_H_
