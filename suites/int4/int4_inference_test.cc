@@ -13,12 +13,13 @@ namespace {
 
 class Int4Inference : public testing::Test {
  public:
-  Int4Inference(const Variant& variant, int index, const RunContext& context, reporters::Progress& progress,
+  Int4Inference(const Variant& variant, int index, const RunContext& context, reporters::ConsoleProgress& progress,
                 SuiteResults& results)
       : variant_(variant), index_(index), context_(context), progress_(progress), results_(results) {}
 
   void TestBody() override {
     progress_.Start(variant_.id, index_, testing::UnitTest::GetInstance()->test_to_run_count());
+    Note([&](reporters::Journal& journal) { journal.Started(variant_.id); });
     reporters::SummaryRow row;
     row.record = RunVariant(variant_, context_);
     row.verdict = reporters::DeriveVerdict(row.record);
@@ -37,6 +38,18 @@ class Int4Inference : public testing::Test {
   }
 
  private:
+  // A journal that cannot be written does not stop a run; that it could not is
+  // said, and fails the test.
+  template <class F>
+  void Note(F note) {
+    if (results_.journal == nullptr) return;
+    try {
+      note(*results_.journal);
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << error.what();
+    }
+  }
+
   void Publish(reporters::SummaryRow& row) {
     try {
       row.file = reporters::WriteInvestigationFile(context_.options.output_dir, row.record, row.verdict);
@@ -45,6 +58,7 @@ class Int4Inference : public testing::Test {
       ADD_FAILURE() << variant_.id << ": " << error.what();
     }
     const auto& report = row.record.baseline.report;
+    Note([&](reporters::Journal& journal) { journal.Append(row.record, row.verdict, row.file); });
     RecordProperty("determinism_outcome", std::string(gtest_determinism::NameOf(row.verdict.outcome)));
     RecordProperty("determinism_runs", report.runs);
     RecordProperty("determinism_distinct", static_cast<int>(report.patterns.size()));
@@ -55,14 +69,14 @@ class Int4Inference : public testing::Test {
   const Variant variant_;
   const int index_;
   const RunContext& context_;
-  reporters::Progress& progress_;
+  reporters::ConsoleProgress& progress_;
   SuiteResults& results_;
 };
 
 }  // namespace
 
 void RegisterInt4InferenceTests(const std::vector<Variant>& variants, const RunContext& context,
-                                reporters::Progress& progress, SuiteResults& results) {
+                                reporters::ConsoleProgress& progress, SuiteResults& results) {
   for (const Variant& variant : variants) {
     // Registered by hand, under the name that INSTANTIATE_TEST_SUITE_P would
     // give: its generators run before the table's file name is known.

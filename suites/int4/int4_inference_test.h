@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "reporters/console.h"
+#include "reporters/journal.h"
 #include "reporters/writers.h"
 #include "suites/int4/run_variant.h"
 
@@ -17,6 +18,7 @@ namespace suites {
 struct SuiteResults {
   std::vector<reporters::SummaryRow> rows;
   int unwritten = 0;  // results that could not be written
+  reporters::Journal* journal = nullptr;  // where set, each variant is noted there
 };
 
 // Registers the tests. Each runs its variant, derives the verdict, writes the
@@ -24,7 +26,7 @@ struct SuiteResults {
 // --determinism_strict where there is any noise. The references must outlive
 // RUN_ALL_TESTS().
 void RegisterInt4InferenceTests(const std::vector<Variant>& variants, const RunContext& context,
-                                reporters::Progress& progress, SuiteResults& results);
+                                reporters::ConsoleProgress& progress, SuiteResults& results);
 
 }  // namespace suites
 

@@ -8,11 +8,14 @@
 #include <cstring>
 #include <filesystem>
 #include <iostream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "gtest_determinism/init.h"
+#include "gtest_determinism/configuration.h"
 #include "reporters/console.h"
+#include "reporters/environment.h"
+#include "reporters/journal.h"
 #include "reporters/text.h"
 #include "suites/int4/command_line.h"
 #include "suites/int4/int4_inference_test.h"
@@ -77,15 +80,15 @@ int Run(int argc, char** argv) {
   int rest_count = static_cast<int>(command_line.rest.size());
   testing::InitGoogleTest(&rest_count, rest.data());
   try {
-    gtest_determinism::InitDeterminism(&rest_count, rest.data());
-  } catch (const std::exception& error) {
+    gtest_determinism::SetConfiguration(gtest_determinism::ParseConfiguration(&rest_count, rest.data()));
+  } catch (const std::invalid_argument& error) {
     return Refuse(error.what());
   }
   if (rest_count > 1) return Refuse(std::string("unknown flag ") + rest[1] + "; see --help");
 
   suites::SuiteResults results;
   const reporters::ConsoleStyle console = reporters::DetectConsole(STDOUT_FILENO);
-  reporters::Progress progress(std::cout, console);
+  reporters::ConsoleProgress progress(std::cout, console);
   context.progress = [&progress](const std::string& phase, int done, int of) { progress.Update(phase, done, of); };
   suites::RegisterInt4InferenceTests(selected, context, progress, results);
   if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
@@ -93,12 +96,17 @@ int Run(int argc, char** argv) {
   if (options.threads > 0) at::set_num_threads(options.threads);
   FixEnvironment();
 
+  // Also a killed run leaves word of what it had finished.
+  reporters::Journal journal(options.output_dir, reporters::CollectEnvironment(context.argv));
+  results.journal = &journal;
   const int status = RUN_ALL_TESTS();
   if (results.rows.empty()) {
     return Refuse("no variant was run: --variants and --gtest_filter leave none, or a --gtest_ flag is unknown");
   }
   reporters::WriteSummaryTable(std::cout, results.rows, console);
-  return status == 0 && results.unwritten == 0 ? 0 : 1;
+  const int exit_code = status == 0 && results.unwritten == 0 ? 0 : 1;
+  journal.Finish(exit_code);
+  return exit_code;
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ class QuantSuitesTest : public testing::Test {
     if (!fs::exists(Output())) return results;
     for (const auto& entry : fs::directory_iterator(Output())) {
       if (entry.path().extension() != ".json") {
-        EXPECT_THAT(entry.path().filename().string(), HasSubstr(".journal.jsonl")) << "left behind";
+        EXPECT_THAT(entry.path().filename().string(), testing::EndsWith(".jsonl")) << "left behind";
         continue;
       }
       const json result = json::parse(ReadFile(entry.path()), nullptr, false);
