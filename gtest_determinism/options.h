@@ -33,20 +33,20 @@ struct Control {
 // What is unset comes from the flags (configuration.h).
 struct Options {
   // Runs for each input, run 0 included.
-  std::optional<int> runs;
+  std::optional<int> runs = std::nullopt;
   // Instead of a count: as many runs as show, if none differs, that the rate
   // is below this at 95 %. E.g. 0.01 asks for 300 runs. Where `runs` is set too,
   // the larger count. If a budget ends the runs before that is shown, the
   // outcome is inconclusive.
-  std::optional<double> rate_below;
+  std::optional<double> rate_below = std::nullopt;
   int warmups = 0;  // runs of each input before run 0 that are not compared
   // Unset: allocator poison and competing load. Empty: none.
-  std::optional<std::vector<std::shared_ptr<Perturbation>>> perturbations;
+  std::optional<std::vector<std::shared_ptr<Perturbation>>> perturbations = std::nullopt;
   // Run after the repetitions. One that is not as it must be makes a bit-exact
   // outcome inconclusive; a control that must not differ and does, any outcome.
-  std::vector<Control> controls;
-  std::optional<std::uint64_t> seed;  // of perturbations
-  std::optional<std::chrono::duration<double>> budget;  // stop after this time; what was not run is not claimed
+  std::vector<Control> controls = {};
+  std::optional<std::uint64_t> seed = std::nullopt;  // of perturbations
+  std::optional<std::chrono::duration<double>> budget = std::nullopt;  // stop after this time; what was not run is not claimed
   // The bounds stay valid: for one deviation they are those of inverse sampling
   // or wider.
   bool stop_at_first_difference = false;
@@ -54,7 +54,7 @@ struct Options {
   bool digest_only = false;
   std::string property = "run_to_run";
   // Called after each run, for progress: (completed runs, runs) of an input.
-  std::function<void(int, int)> on_run;
+  std::function<void(int, int)> on_run = {};
 };
 
 }  // namespace gtest_determinism

@@ -104,7 +104,8 @@ void Outputs::CheckFences(const Buffered& buffer) const {
                : static_cast<std::size_t>(std::find_if(fence.begin(), fence.end(), wrong) - fence.begin());
     if (at == (before ? kFenceBytes + 1 : kFenceBytes)) return;
     throw OutputError("run " + std::to_string(run_) + " wrote outside output '" + buffer.name + "': " +
-                      std::to_string(before ? at : at + 1) + (before ? " bytes before its begin" : " bytes past its end") +
+                      "byte " + (before ? "-" + std::to_string(at) : std::to_string(buffer.view.bytes + at)) + " of its " +
+                      std::to_string(buffer.view.bytes) +
                       " (" + Hex(fence[before ? kFenceBytes - at : at]) + " instead of the fence's " + Hex(poison) + ")");
   };
   check(0, true);

@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "gtest_determinism/compare.h"
 #include "gtest_determinism/configuration.h"
 #include "gtest_determinism/digest.h"
 #include "gtest_determinism/perturbations.h"
@@ -78,17 +79,6 @@ NamedBits CopyOf(const NamedBits& part) {
   return copy;
 }
 
-bool SameForm(const NamedBits& a, const NamedBits& b) {
-  return a.name == b.name && a.view.dtype == b.view.dtype && a.view.shape == b.view.shape &&
-         a.view.bytes == b.view.bytes;
-}
-
-bool SameBits(const NamedBits& a, const NamedBits& b) {
-  if (!SameForm(a, b)) return false;
-  if (a.view.space == b.view.space) return a.view.space->Equal(a.view.data, b.view.data, a.view.bytes);
-  return Compare(a.view, b.view).equal;
-}
-
 // Run 0 of an input: its bytes, or its digest alone.
 struct Reference {
   Trace kept;  // with digest_only: names and forms, data is null
@@ -96,60 +86,11 @@ struct Reference {
   bool digest_only = false;
 };
 
-// The one path by which two runs are compared: nothing if they are equal.
-// `explain` is left out where only the decision is wanted.
+// The one path by which a run is compared with run 0: nothing if they are equal.
 std::optional<Divergence> CompareWith(const Reference& reference, const Trace& actual) {
-  Divergence divergence;
-  divergence.parts = static_cast<int>(std::max(reference.kept.size(), actual.size()));
-  if (reference.digest_only) {
-    if (*reference.digest == DigestOf(actual)) return std::nullopt;
-  }
-  int first = -1;
-  const std::size_t common = std::min(reference.kept.size(), actual.size());
-  for (std::size_t i = 0; i < common; ++i) {
-    const bool same = reference.digest_only ? SameForm(reference.kept[i], actual[i])
-                                            : SameBits(reference.kept[i], actual[i]);
-    if (same) continue;
-    if (first < 0) first = static_cast<int>(i);
-    ++divergence.different_parts;
-  }
-  if (reference.kept.size() != actual.size()) {
-    divergence.different_parts += divergence.parts - static_cast<int>(common);
-    if (first < 0) first = static_cast<int>(common);
-  }
-  if (first < 0) {
-    if (!reference.digest_only) return std::nullopt;
-    // Which part it is cannot be known: the bytes of run 0 were not kept.
-    divergence.part_index = -1;
-    divergence.diff.equal = false;
-    divergence.diff.mismatch = "another digest; bytes were not kept (digest_only)";
-    return divergence;
-  }
-  const auto index = static_cast<std::size_t>(first);
-  divergence.part_index = first;
-  if (index < common && reference.kept[index].name == actual[index].name) {
-    divergence.part = actual[index].name;
-    if (!reference.digest_only || !SameForm(reference.kept[index], actual[index])) {
-      divergence.diff = Compare(reference.kept[index].view, actual[index].view);
-    }
-    if (divergence.diff.equal) {
-      divergence.diff.equal = false;
-      divergence.diff.mismatch = "the bytes differed and then agreed: something still writes to them";
-    }
-    return divergence;
-  }
-  divergence.diff.equal = false;
-  if (index >= actual.size()) {
-    divergence.part = reference.kept[index].name;
-    divergence.diff.mismatch = "part '" + divergence.part + "' of run 0 is missing";
-  } else {
-    divergence.part = actual[index].name;
-    divergence.diff.mismatch =
-        index >= reference.kept.size()
-            ? "part '" + divergence.part + "' is not in run 0"
-            : "part '" + divergence.part + "' where run 0 has '" + reference.kept[index].name + "'";
-  }
-  return divergence;
+  if (!reference.digest_only) return CompareTraces(reference.kept, actual);
+  if (*reference.digest == DigestOf(actual)) return std::nullopt;
+  return DescribeDifferentDigests(reference.kept, actual);
 }
 
 class Runner {
@@ -162,10 +103,12 @@ class Runner {
       for (int input = 0; input < subject_.InputCount() && !ended_; ++input) RunInput(input);
       Conclude();
     } catch (const Stop& stop) {
+      FinishInput();
       Fill();
       report_.outcome = stop.outcome;
       report_.reason = stop.reason;
     } catch (...) {
+      FinishInput();
       Fill();
       report_.outcome = Outcome::kError;
       report_.reason = WhatOf(std::current_exception());
@@ -217,21 +160,27 @@ class Runner {
     reference_ = {};
     reference_.digest_only = options_.digest_only;
     patterns_.clear();
-    int completed = 0;
+    completed_ = 0;
     for (int run = 0; run < runs_ && !ended_; ++run) {
       if (budget_ && Clock::now() - begin_ >= *budget_) {
         ended_ = budget_ended_ = true;
         break;
       }
       RunOnce(input, run);
-      ++completed;
-      if (options_.on_run) options_.on_run(completed, runs_);
+      ++completed_;
+      if (options_.on_run) options_.on_run(completed_, runs_);
     }
-    if (completed < runs_ || (ended_ && input + 1 < subject_.InputCount())) report_.stopped_early = true;
-    if (completed == 0) return;
-    report_.runs = report_.inputs == 0 ? completed : std::min(report_.runs, completed);
+    if (completed_ < runs_ || (ended_ && input + 1 < subject_.InputCount())) report_.stopped_early = true;
+    FinishInput();
+  }
+
+  // Also where a run threw: what was run before it was run.
+  void FinishInput() {
+    if (completed_ == 0) return;
+    report_.runs = report_.inputs == 0 ? completed_ : std::min(report_.runs, completed_);
     ++report_.inputs;
     report_.distinct_of_input.push_back(static_cast<int>(patterns_.size()));
+    completed_ = 0;
   }
 
   void RunOnce(int input, int run) {
@@ -447,6 +396,7 @@ class Runner {
   std::optional<std::chrono::duration<double>> budget_;
   Clock::time_point begin_;
   int runs_ = 0;
+  int completed_ = 0;  // runs of the current input
   int comparisons_ = 0;
   int deviations_ = 0;
   bool ended_ = false;
