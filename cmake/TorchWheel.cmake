@@ -34,3 +34,19 @@ if(NOT TARGET torch_wheel::cpu)
     # libcudart and libcupti are found through libtorch_cpu.so's rpath when it is loaded.
     INTERFACE_LINK_OPTIONS "LINKER:--allow-shlib-undefined")
 endif()
+
+# torch_wheel::openmp: at::parallel_for is a loop on one thread in a file that is
+# compiled without OpenMP. Linked is the libgomp that libtorch itself uses: a
+# second one would have a thread pool of its own.
+if(NOT TARGET torch_wheel::openmp)
+  add_library(torch_wheel::openmp INTERFACE IMPORTED GLOBAL)
+  file(GLOB _torch_gomp "${GTEST_DETERMINISM_TORCH_DIR}/lib/libgomp*.so*")
+  if(_torch_gomp)
+    list(GET _torch_gomp 0 _torch_gomp)
+    target_compile_options(torch_wheel::openmp INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+    target_link_libraries(torch_wheel::openmp INTERFACE "${_torch_gomp}")
+  else()
+    find_package(OpenMP REQUIRED COMPONENTS CXX)
+    target_link_libraries(torch_wheel::openmp INTERFACE OpenMP::OpenMP_CXX)
+  endif()
+endif()
