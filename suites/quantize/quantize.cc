@@ -69,7 +69,9 @@ class NewFolder {
 
   void Publish() {
     std::error_code error;
-    if (fs::exists(fs::symlink_status(output_, error))) fs::rename(output_, replaced_, error);
+    const bool exists = fs::exists(fs::symlink_status(output_, error));
+    error.clear();  // status() calls a missing file an error
+    if (exists) fs::rename(output_, replaced_, error);
     if (!error) fs::rename(path_, output_, error);
     if (error) Fail("cannot be put in place: " + error.message());
   }
