@@ -21,7 +21,7 @@ struct GenerationOptions {
   bool all_prompt_logits = false;  // keep the logits of every prompt position
   // Teacher forcing: forced_ids[s] is token s in place of the argmax; the argmax
   // again after the last of them. What exceeds max_tokens is not used.
-  std::vector<std::int64_t> forced_ids;
+  std::vector<std::int64_t> forced_ids = {};
 };
 
 // Logits are kept as the engine computed them (fp16, bf16 or fp32), row-major.

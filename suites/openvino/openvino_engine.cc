@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 #include <map>
 #include <numeric>
@@ -60,31 +59,6 @@ ov::AnyMap PropertiesFor(const OpenVinoOptions& options) {
   return properties;
 }
 
-// Log-softmax of `row` in float32 after subtraction of the maximum; the sum in
-// double, in order, so that the value depends on the logits alone.
-struct LogSoftmax {
-  float maximum;
-  float log_sum;
-  explicit LogSoftmax(std::span<const float> row) : maximum(*std::max_element(row.begin(), row.end())), log_sum(0) {
-    double sum = 0;
-    for (float v : row) sum += std::exp(v - maximum);
-    log_sum = static_cast<float>(std::log(sum));
-  }
-  float operator()(float logit) const { return logit - maximum - log_sum; }
-};
-
-std::vector<std::pair<std::int64_t, float>> Top10(std::span<const float> row, const LogSoftmax& log_softmax) {
-  std::vector<std::int64_t> ids(row.size());
-  std::iota(ids.begin(), ids.end(), 0);
-  const std::size_t count = std::min<std::size_t>(10, ids.size());
-  // The smaller id first among equal logits, as argmax picks it.
-  std::partial_sort(ids.begin(), ids.begin() + count, ids.end(),
-                    [&](std::int64_t a, std::int64_t b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
-  std::vector<std::pair<std::int64_t, float>> top;
-  for (std::size_t i = 0; i < count; ++i) top.emplace_back(ids[i], log_softmax(row[ids[i]]));
-  return top;
-}
-
 class Engine final : public OpenVinoEngine {
  public:
   Engine(ov::CompiledModel model, bool profile, std::int64_t vocab, std::int64_t max_positions)
@@ -122,7 +96,7 @@ class Engine final : public OpenVinoEngine {
 
 void Engine::Check(const std::vector<std::int64_t>& prompt_ids, const GenerationOptions& options) const {
   if (prompt_ids.empty()) throw std::invalid_argument("the prompt holds no token");
-  if (options.max_tokens < 1) throw std::invalid_argument("max_tokens must be at least 1");
+  if (options.max_tokens < 0) throw std::invalid_argument("max_tokens is negative");
   for (const auto* ids : {&prompt_ids, &options.forced_ids}) {
     for (std::int64_t id : *ids) {
       if (id < 0 || id >= vocab_) {
@@ -187,15 +161,14 @@ Generation Engine::Generate(const std::vector<std::int64_t>& prompt_ids, const G
   auto past = static_cast<std::int64_t>(prompt_ids.size());
   for (int step = 0; step < options.max_tokens; ++step) {
     std::memcpy(result.step_logits.data.data() + step * row_bytes, row.data(), row_bytes);
-    const LogSoftmax log_softmax(row);
-    result.top10.push_back(Top10(row, log_softmax));
     const bool forced = step < static_cast<int>(options.forced_ids.size());
-    const std::int64_t token = forced ? options.forced_ids[step] : result.top10.back().front().first;
-    result.tokens.push_back(token);
-    result.logprobs.push_back(log_softmax(row[token]));
+    TokenChoice choice = ChooseToken(row, forced ? options.forced_ids[step] : -1);
+    result.tokens.push_back(choice.id);
+    result.logprobs.push_back(choice.logprob);
+    result.top10.push_back(std::move(choice.top10));
     if (step + 1 == options.max_tokens) break;
     start = Clock::now();
-    row = Forward({&token, 1}, past++);
+    row = Forward({&result.tokens.back(), 1}, past++);
     result.decode_seconds += SecondsSince(start);
   }
   return result;

@@ -1,0 +1,281 @@
+#include "suites/openvino/openvino_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "suites/checkpoint/safetensors.h"
+
+namespace suites {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const fs::path kCheckpoint = fs::path(TEST_DATA_DIR) / "checkpoints" / "openvino";
+constexpr int kMatmuls = 4 * 7 + 1;  // of the checkpoint: 4 layers and lm_head
+
+nlohmann::json Prompts() {
+  std::ifstream file(kCheckpoint / "reference" / "reference.json");
+  return nlohmann::json::parse(file).at("prompts");
+}
+
+std::vector<std::int64_t> PromptIds(const std::string& prompt) {
+  return Prompts().at(prompt).at("prompt_ids").get<std::vector<std::int64_t>>();
+}
+
+std::vector<float> Floats(std::span<const std::byte> bytes) {
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+// The largest difference; infinity where the sizes differ.
+float Distance(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return std::numeric_limits<float>::infinity();
+  float largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
+}
+
+std::map<std::string, std::string> SettingsOf(const OpenVinoEngine& engine) {
+  const auto settings = engine.Settings();
+  return {settings.begin(), settings.end()};
+}
+
+std::string ErrorOfLoad(const fs::path& folder) {
+  try {
+    OpenVinoEngine::Load(folder, {});
+  } catch (const CheckpointError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// A copy of the checkpoint that a test may damage.
+class DamagedCheckpoint : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "/openvino_XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    for (const char* name : {"config.json", "openvino_model.xml", "openvino_model.bin"}) {
+      fs::copy_file(kCheckpoint / name, folder_ / name);
+    }
+    fs::permissions(folder_ / "openvino_model.bin", fs::perms::owner_write, fs::perm_options::add);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string Read(const char* name) const {
+    std::ifstream file(folder_ / name, std::ios::binary);
+    std::ostringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+  void Write(const char* name, const std::string& text) const {
+    fs::remove(folder_ / name);
+    std::ofstream(folder_ / name, std::ios::binary) << text;
+  }
+  void Replace(const char* name, const std::string& from, const std::string& to) const {
+    std::string text = Read(name);
+    const std::size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    for (std::size_t i = at; i != std::string::npos; i = text.find(from, i + to.size())) {
+      text.replace(i, from.size(), to);
+    }
+    Write(name, text);
+  }
+
+  fs::path folder_;
+};
+
+// Written by optimum-intel; the references are transformers in float32 over the
+// dequantized weights, and the runtime itself at f32.
+TEST(OpenVinoEngine, LogitsOfAForeignCheckpoint) {
+  const auto engine = OpenVinoEngine::Load(kCheckpoint, {.exact_f32 = true});
+  EXPECT_EQ(engine->vocab_size(), 1024);
+  EXPECT_EQ(engine->max_positions(), 8192);
+  GenerationOptions options{.max_tokens = 20, .all_prompt_logits = true};
+  const Generation generation = engine->Generate(PromptIds("p7"), options);
+  std::vector<std::int64_t> other_prompt = PromptIds("p7");
+  other_prompt[3] ^= 1;
+  options.forced_ids = generation.tokens;
+  const Generation other = engine->Generate(other_prompt, options);
+  for (const char* file : {"reference_logits.safetensors", "openvino_reference_logits.safetensors"}) {
+    const auto reference = SafetensorsReader::Open(kCheckpoint / "reference" / file);
+    const std::vector<float> prompt = Floats(reference.Get("p7.prompt_logits").data);
+    const std::vector<float> steps = Floats(reference.Get("p7.step_logits").data);
+    EXPECT_LE(Distance(Floats(generation.prompt_logits.data), prompt), 1e-4) << file;
+    EXPECT_LE(Distance(Floats(generation.step_logits.data), steps), 1e-4) << file;
+    // Control: one token of the prompt changed.
+    EXPECT_GT(Distance(Floats(other.prompt_logits.data), prompt), 1e-2) << file;
+    EXPECT_GT(Distance(Floats(other.step_logits.data), steps), 1e-2) << file;
+  }
+}
+
+TEST(OpenVinoEngine, TokensAndTop10OfAForeignCheckpoint) {
+  const auto engine = OpenVinoEngine::Load(kCheckpoint, {.exact_f32 = true});
+  const nlohmann::json prompts = Prompts();
+  for (const auto& [name, prompt] : prompts.items()) {
+    const Generation generation =
+        engine->Generate(prompt.at("prompt_ids").get<std::vector<std::int64_t>>(), {.max_tokens = 20});
+    ASSERT_EQ(generation.tokens.size(), 20u);
+    const int robust = prompt.at("robust_prefix_len_fp32");
+    ASSERT_EQ(robust, 20);
+    for (int step = 0; step < robust; ++step) {
+      EXPECT_EQ(generation.tokens[step], prompt.at("generated_ids")[step]) << name << " step " << step;
+      ASSERT_EQ(generation.top10[step].size(), 10u);
+      EXPECT_EQ(generation.logprobs[step], generation.top10[step][0].second);
+      for (int i = 0; i < 10; ++i) {
+        EXPECT_NEAR(generation.top10[step][i].second, prompt.at("top10_logprobs")[step][i].get<float>(), 1e-4)
+            << name << " step " << step << " rank " << i;
+      }
+    }
+  }
+}
+
+// One token after the other over the cache against all at once.
+TEST(OpenVinoEngine, DecodeAgreesWithPrefill) {
+  const auto engine = OpenVinoEngine::Load(kCheckpoint, {.exact_f32 = true});
+  const std::vector<std::int64_t> ids = PromptIds("p64");
+  const Generation whole = engine->Generate(ids, {.max_tokens = 0, .all_prompt_logits = true});
+  EXPECT_TRUE(whole.tokens.empty());
+  const std::vector<std::int64_t> head(ids.begin(), ids.begin() + 10);
+  const std::vector<std::int64_t> tail(ids.begin() + 10, ids.end());
+  const Generation stepped = engine->Generate(head, {.max_tokens = static_cast<int>(tail.size()), .forced_ids = tail});
+  EXPECT_EQ(stepped.tokens, tail);
+  for (std::int64_t step = 0; step < stepped.step_logits.rows; ++step) {
+    EXPECT_LE(Distance(stepped.step_logits.Row(step), whole.prompt_logits.Row(9 + step)), 1e-4) << step;
+  }
+}
+
+// The state of one generation must not reach the next.
+TEST(OpenVinoEngine, GenerationsDoNotTouchEachOther) {
+  const auto engine = OpenVinoEngine::Load(kCheckpoint, {.deterministic = true});
+  const Generation first = engine->Generate(PromptIds("p7"), {.max_tokens = 8});
+  const Generation between = engine->Generate(PromptIds("p64"), {.max_tokens = 8});
+  const Generation again = engine->Generate(PromptIds("p7"), {.max_tokens = 8});
+  EXPECT_EQ(first.step_logits.data, again.step_logits.data);
+  EXPECT_EQ(first.tokens, again.tokens);
+  EXPECT_NE(first.step_logits.data, between.step_logits.data);
+}
+
+TEST(OpenVinoEngine, SettingsAreReadBackFromTheCompiledModel) {
+  const auto deterministic = OpenVinoEngine::Load(kCheckpoint, {.deterministic = true, .threads = 1});
+  const auto settings = SettingsOf(*deterministic);
+  EXPECT_EQ(settings.at("INFERENCE_PRECISION_HINT"), "f32");
+  EXPECT_EQ(settings.at("KV_CACHE_PRECISION"), "f32");
+  EXPECT_EQ(settings.at("DYNAMIC_QUANTIZATION_GROUP_SIZE"), "0");
+  EXPECT_EQ(settings.at("NUM_STREAMS"), "1");
+  EXPECT_EQ(settings.at("INFERENCE_NUM_THREADS"), "1");
+  // Control: the runtime's own choice is another.
+  const auto own_choice = OpenVinoEngine::Load(kCheckpoint, {});
+  EXPECT_NE(SettingsOf(*own_choice).at("DYNAMIC_QUANTIZATION_GROUP_SIZE"), "0");
+}
+
+TEST(OpenVinoEngine, ProfileCountsTheCompressedMatmuls) {
+  const auto engine = OpenVinoEngine::Load(kCheckpoint, {.profile = true});
+  engine->Generate(PromptIds("p7"), {.max_tokens = 5});
+  const reporters::KernelProfile profile = engine->TakeProfile();
+  EXPECT_EQ(profile.status, reporters::ProfileStatus::kOk);
+  EXPECT_EQ(profile.expected_kernel, "FullyConnectedCompressed");
+  EXPECT_EQ(profile.expected_count, 5 * kMatmuls);  // one prefill, four steps
+  std::int64_t matmuls = 0;
+  for (const reporters::KernelEntry& kernel : profile.kernels) {
+    EXPECT_EQ(kernel.device, "cpu");
+    EXPECT_GT(kernel.count, 0);
+    EXPECT_GE(kernel.time_us, 0);
+    if (kernel.name.starts_with("FullyConnectedCompressed")) {
+      EXPECT_EQ(kernel.kind, reporters::KernelKind::kGemm);
+      matmuls += kernel.count;
+    }
+    if (kernel.name.starts_with("RMS")) {
+      EXPECT_EQ(kernel.kind, reporters::KernelKind::kOther);
+    }
+  }
+  EXPECT_EQ(matmuls, profile.expected_count);
+  EXPECT_TRUE(
+      std::ranges::is_sorted(profile.kernels, [](const auto& a, const auto& b) { return a.time_us > b.time_us; }));
+
+  EXPECT_EQ(engine->TakeProfile().status, reporters::ProfileStatus::kEmpty) << "nothing ran since";
+}
+
+TEST(OpenVinoEngine, ProfileWasNotAskedFor) {
+  const auto engine = OpenVinoEngine::Load(kCheckpoint, {});
+  engine->Generate(PromptIds("p7"), {.max_tokens = 1});
+  const reporters::KernelProfile profile = engine->TakeProfile();
+  EXPECT_EQ(profile.status, reporters::ProfileStatus::kNotRequested);
+  EXPECT_TRUE(profile.kernels.empty());
+}
+
+TEST(OpenVinoEngine, RefusesIdsAndLengths) {
+  const auto engine = OpenVinoEngine::Load(kCheckpoint, {});
+  const auto error_of = [&](std::vector<std::int64_t> prompt, GenerationOptions options) -> std::string {
+    try {
+      engine->Generate(prompt, options);
+    } catch (const std::invalid_argument& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(error_of({}, {.max_tokens = 1}), "the prompt holds no token");
+  EXPECT_EQ(error_of({1, 1024}, {.max_tokens = 1}), "token id 1024 is outside the vocabulary of 1024");
+  EXPECT_EQ(error_of({-1}, {.max_tokens = 1}), "token id -1 is outside the vocabulary of 1024");
+  EXPECT_EQ(error_of({1}, {.max_tokens = 2, .forced_ids = {4096}}), "token id 4096 is outside the vocabulary of 1024");
+  EXPECT_EQ(error_of({1, 2}, {.max_tokens = 8191}), "prompt and new tokens need 8193 positions, the model has 8192");
+  EXPECT_EQ(error_of({1, 1023}, {.max_tokens = 1}), "no error");
+}
+
+TEST_F(DamagedCheckpoint, TheCopyIsGood) { EXPECT_EQ(ErrorOfLoad(folder_), "no error"); }
+
+TEST_F(DamagedCheckpoint, MissingFiles) {
+  EXPECT_THAT(ErrorOfLoad(folder_ / "nowhere"), HasSubstr("nowhere"));
+  fs::remove(folder_ / "openvino_model.bin");
+  EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("openvino_model.bin: no such file"));
+}
+
+TEST_F(DamagedCheckpoint, NotXml) {
+  Write("openvino_model.xml", "this is no model");
+  EXPECT_THAT(ErrorOfLoad(folder_), AllOf(HasSubstr("openvino_model.xml: OpenVINO: "), testing::Not(HasSubstr("\n"))));
+}
+
+TEST_F(DamagedCheckpoint, TruncatedWeights) {
+  fs::resize_file(folder_ / "openvino_model.bin", 100'000);
+  EXPECT_THAT(ErrorOfLoad(folder_), AllOf(HasSubstr("openvino_model.xml: OpenVINO: "), testing::Not(HasSubstr("\n"))));
+}
+
+TEST_F(DamagedCheckpoint, AnotherVocabularyInConfig) {
+  Replace("config.json", "\"vocab_size\": 1024", "\"vocab_size\": 1025");
+  EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("logits of 1024 ids, config.json says 1025"));
+}
+
+TEST_F(DamagedCheckpoint, OtherNames) {
+  Replace("openvino_model.xml", "names=\"logits\"", "names=\"scores\"");
+  EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("has no output logits"));
+}
+
+TEST_F(DamagedCheckpoint, AnInputThatNobodyFills) {
+  Replace("openvino_model.xml", "names=\"beam_idx\"", "names=\"past_length\"");
+  EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("unknown input past_length"));
+}
+
+TEST(OpenVinoEngine, RuntimeVersionIsThatOfTheLibrary) {
+  EXPECT_THAT(OpenVinoEngine::RuntimeVersion(), testing::MatchesRegex("20[0-9][0-9]\\.[0-9]+\\..*"));
+}
+
+}  // namespace
+}  // namespace suites
