@@ -1,6 +1,7 @@
 #include "reporters/console.h"
 
 #include <ostream>
+#include <utility>
 
 namespace reporters {
 namespace {
@@ -15,7 +16,10 @@ ConsoleProgress::~ConsoleProgress() { Clear(); }
 
 void ConsoleProgress::Start(const std::string& name, int index, int count) {
   Clear();
-  prefix_ = "[" + std::to_string(index) + "/" + std::to_string(count) + "] " + OneLine(name) + ": ";
+  std::string prefix = "[";
+  prefix.append(std::to_string(index)).append("/").append(std::to_string(count));
+  prefix.append("] ").append(OneLine(name)).append(": ");
+  prefix_ = std::move(prefix);
   started_ = std::chrono::steady_clock::now();
   drawn_ = {};
   open_ = true;
@@ -31,8 +35,8 @@ void ConsoleProgress::Update(const std::string& phase, int done, int of) {
   if (line_ && done != of && std::chrono::steady_clock::now() - drawn_ < std::chrono::milliseconds(100)) return;
   drawn_ = std::chrono::steady_clock::now();
   std::string text = prefix_ + OneLine(phase);
-  if (of > 0) text += " " + std::to_string(done) + "/" + std::to_string(of);
-  if (open_) text += ", " + FormatSeconds(SecondsSince(started_));
+  if (of > 0) text.append(" ").append(std::to_string(done)).append("/").append(std::to_string(of));
+  if (open_) text.append(", ").append(FormatSeconds(SecondsSince(started_)));
   // A line that wraps could not be erased by "\r"; 79 columns fit any terminal.
   out_ << "\r\x1b[K" << Elide(text, 79) << std::flush;
   line_ = true;

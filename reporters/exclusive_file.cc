@@ -78,12 +78,12 @@ class TemporaryFile {
 
 std::string SafeStem(std::string_view stem) {
   std::string safe;
+  if (stem.empty() || stem[0] == '.') safe = '_';  // neither hidden nor ".."
   for (char c : stem) {
     const auto u = static_cast<unsigned char>(c);
     safe += u < 0x80 && (std::isalnum(u) || c == '-' || c == '_' || c == '.') ? c : '_';
   }
-  if (safe.empty() || safe[0] == '.') safe.insert(0, "_");  // neither hidden nor ".."
-  return safe.substr(0, 200);                               // below NAME_MAX with the rest
+  return safe.substr(0, 200);  // below NAME_MAX with the rest
 }
 
 void SyncFolder(const std::filesystem::path& directory) {
@@ -107,7 +107,7 @@ std::filesystem::path CreateExclusively(const std::filesystem::path& directory, 
   const std::string base = SafeStem(stem);
   for (int n = 1;; ++n) {
     std::string name = base;
-    if (n > 1) name += "_" + std::to_string(n);
+    if (n > 1) name.append("_").append(std::to_string(n));
     name += extension;
     const std::filesystem::path path = folder / name;
     if (!file.LinkTo(path)) continue;

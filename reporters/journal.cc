@@ -51,7 +51,9 @@ Journal::Journal(const std::filesystem::path& directory, const Environment& envi
   if (error) Fail(directory, error.message());
   const std::string stem = "run_" + CompactTime(now) + "_" + std::to_string(getpid());
   for (int n = 1; fd_ < 0; ++n) {
-    path_ = directory / (stem + (n > 1 ? "_" + std::to_string(n) : "") + ".jsonl");
+    std::string name = stem;
+    if (n > 1) name.append("_").append(std::to_string(n));
+    path_ = directory / name.append(".jsonl");
     fd_ = open(path_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_APPEND | O_CLOEXEC, 0666);
     if (fd_ < 0 && errno != EEXIST) Fail(path_, std::strerror(errno));
   }

@@ -25,7 +25,8 @@ struct Distances {
   std::vector<double> std_per_token;
 };
 
-Distances DistancesOver(const std::vector<std::vector<float>>& rows, std::size_t length) {
+template <typename Float>
+Distances DistancesOver(const std::vector<std::vector<Float>>& rows, std::size_t length) {
   Distances distances;
   for (std::size_t i = 1; i < rows.size(); ++i) {
     double sum = 0;
@@ -43,13 +44,78 @@ Distances DistancesOver(const std::vector<std::vector<float>>& rows, std::size_t
   return distances;
 }
 
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+template <typename Float>
+bool SameBits(const std::vector<Float>& a, const std::vector<Float>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(Float)) == 0);
 }
 
 // Every compared bit was equal: says the report, whatever it concluded.
 bool NothingDiffered(const Report& report) {
   return report.runs >= 2 && report.power.deviations == 0 && report.patterns.size() <= 1 && !report.first_divergence;
+}
+
+template <typename Float>
+void Fill(const std::vector<std::vector<std::int64_t>>& tokens, const std::vector<std::vector<Float>>& rows,
+          NoiseStatistics* noise) {
+  if (tokens.size() < 2 || rows.size() < 2) {
+    noise->reason = "fewer than two repetitions";
+    return;
+  }
+  noise->tokens_identical =
+      std::all_of(tokens.begin(), tokens.end(), [&](const auto& row) { return row == tokens[0]; });
+  noise->logprobs_exact =
+      std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return SameBits(row, rows[0]); });
+
+  const std::size_t length = rows[0].size();
+  const auto same_length = [&](const auto& row) { return row.size() == length; };
+  if (rows.size() != tokens.size() || !std::all_of(rows.begin(), rows.end(), same_length) ||
+      !std::all_of(tokens.begin(), tokens.end(), same_length)) {
+    noise->reason = "tokens and logprobs of the repetitions differ in number";
+    return;
+  }
+  if (length == 0) {
+    noise->reason = "no tokens";
+    return;
+  }
+  std::size_t common = length;
+  for (const auto& row : tokens) {
+    const auto parting = std::mismatch(row.begin(), row.end(), tokens[0].begin());
+    common = std::min(common, static_cast<std::size_t>(parting.first - row.begin()));
+  }
+  if (common < length) noise->parting_position = static_cast<int>(common);
+
+  // A position with NaN or infinity spoils only what is computed over it.
+  std::size_t finite = length;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    for (std::size_t j = 0; j < finite; ++j) {
+      if (std::isfinite(rows[i][j])) continue;
+      finite = j;
+      noise->reason = "logprob of repetition " + std::to_string(i) + ", position " + std::to_string(j) + " is " +
+                      (std::isnan(rows[i][j]) ? "NaN" : "infinite");
+    }
+  }
+  if (finite == length) {
+    const Distances all = DistancesOver(rows, length);
+    const Spread l2 = *SpreadOf(all.l2), std_per_token = *SpreadOf(all.std_per_token);
+    noise->l2_mean = l2.mean;
+    noise->l2_std = l2.std;
+    noise->l2_max = l2.max;
+    noise->l2_min = l2.min;
+    noise->std_per_token_mean = std_per_token.mean;
+    noise->std_per_token_max = std_per_token.max;
+    noise->std_per_token_min = std_per_token.min;
+  }
+  if (noise->parting_position && common > 0 && common <= finite) {
+    const Distances prefix = DistancesOver(rows, common);
+    const Spread l2 = *SpreadOf(prefix.l2), std_per_token = *SpreadOf(prefix.std_per_token);
+    noise->prefix_l2_mean = l2.mean;
+    noise->prefix_l2_std = l2.std;
+    noise->prefix_l2_max = l2.max;
+    noise->prefix_l2_min = l2.min;
+    noise->prefix_std_per_token_mean = std_per_token.mean;
+    noise->prefix_std_per_token_max = std_per_token.max;
+    noise->prefix_std_per_token_min = std_per_token.min;
+  }
 }
 
 }  // namespace
@@ -127,66 +193,14 @@ NoiseStatistics ComputeNoise(const ModeRecord& mode) {
       noise.logits_l2_min = spread->min;
     }
   }
+  Fill(mode.tokens, mode.logprobs, &noise);
+  return noise;
+}
 
-  const auto& tokens = mode.tokens;
-  const auto& rows = mode.logprobs;
-  if (tokens.size() < 2 || rows.size() < 2) {
-    noise.reason = "fewer than two repetitions";
-    return noise;
-  }
-  noise.tokens_identical = std::all_of(tokens.begin(), tokens.end(), [&](const auto& row) { return row == tokens[0]; });
-  noise.logprobs_exact = std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return SameBits(row, rows[0]); });
-
-  const std::size_t length = rows[0].size();
-  const auto same_length = [&](const auto& row) { return row.size() == length; };
-  if (rows.size() != tokens.size() || !std::all_of(rows.begin(), rows.end(), same_length) ||
-      !std::all_of(tokens.begin(), tokens.end(), same_length)) {
-    noise.reason = "tokens and logprobs of the repetitions differ in number";
-    return noise;
-  }
-  if (length == 0) {
-    noise.reason = "no tokens";
-    return noise;
-  }
-  std::size_t common = length;
-  for (const auto& row : tokens) {
-    const auto parting = std::mismatch(row.begin(), row.end(), tokens[0].begin());
-    common = std::min(common, static_cast<std::size_t>(parting.first - row.begin()));
-  }
-  if (common < length) noise.parting_position = static_cast<int>(common);
-
-  // A position with NaN or infinity spoils only what is computed over it.
-  std::size_t finite = length;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    for (std::size_t j = 0; j < finite; ++j) {
-      if (std::isfinite(rows[i][j])) continue;
-      finite = j;
-      noise.reason = "logprob of repetition " + std::to_string(i) + ", position " + std::to_string(j) + " is " +
-                     (std::isnan(rows[i][j]) ? "NaN" : "infinite");
-    }
-  }
-  if (finite == length) {
-    const Distances all = DistancesOver(rows, length);
-    const Spread l2 = *SpreadOf(all.l2), std_per_token = *SpreadOf(all.std_per_token);
-    noise.l2_mean = l2.mean;
-    noise.l2_std = l2.std;
-    noise.l2_max = l2.max;
-    noise.l2_min = l2.min;
-    noise.std_per_token_mean = std_per_token.mean;
-    noise.std_per_token_max = std_per_token.max;
-    noise.std_per_token_min = std_per_token.min;
-  }
-  if (noise.parting_position && common > 0 && common <= finite) {
-    const Distances prefix = DistancesOver(rows, common);
-    const Spread l2 = *SpreadOf(prefix.l2), std_per_token = *SpreadOf(prefix.std_per_token);
-    noise.prefix_l2_mean = l2.mean;
-    noise.prefix_l2_std = l2.std;
-    noise.prefix_l2_max = l2.max;
-    noise.prefix_l2_min = l2.min;
-    noise.prefix_std_per_token_mean = std_per_token.mean;
-    noise.prefix_std_per_token_max = std_per_token.max;
-    noise.prefix_std_per_token_min = std_per_token.min;
-  }
+NoiseStatistics ComputeNoise(const std::vector<std::vector<std::int64_t>>& tokens,
+                             const std::vector<std::vector<double>>& logprobs) {
+  NoiseStatistics noise;
+  Fill(tokens, logprobs, &noise);
   return noise;
 }
 

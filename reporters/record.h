@@ -93,6 +93,9 @@ struct NoiseStatistics {
   std::optional<double> logits_l2_mean, logits_l2_std, logits_l2_max, logits_l2_min;
 };
 NoiseStatistics ComputeNoise(const ModeRecord& mode);
+// The same from what a file holds; `logits_exact` and `logits_l2_*` stay unset.
+NoiseStatistics ComputeNoise(const std::vector<std::vector<std::int64_t>>& tokens,
+                             const std::vector<std::vector<double>>& logprobs);
 
 // Of values, with the population's standard deviation; nothing if empty.
 struct Spread {

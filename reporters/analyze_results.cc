@@ -1,0 +1,105 @@
+// analyze_results: one table over many result files, and what changed.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "reporters/analysis.h"
+#include "reporters/analysis_text.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kFooter[] =
+    "Reads result files of quant_suites, of the older Python script with the same keys, and failure files.\n"
+    "\n"
+    "Exit codes:\n"
+    "  0  every file was read, and none disagrees with itself\n"
+    "  1  a file could not be read, or its own numbers disagree with its tokens and logprobs\n"
+    "  2  a wrong command line, or no file\n"
+    "  3  a variant is BROKEN or MISSING, files being all right\n"
+    "\n"
+    "Words between files of the same variant: SAME, FIXED, BROKEN, NOISIER, QUIETER, AMBG (the files do not allow a\n"
+    "decision), MISSING (in the first folder only), NEW (in the last folder only).";
+
+// A folder stands for its *.json files, by name.
+std::vector<fs::path> Expand(const std::vector<std::string>& arguments, bool* failed) {
+  std::vector<fs::path> paths;
+  for (const std::string& argument : arguments) {
+    std::error_code error;
+    if (!fs::is_directory(argument, error)) {
+      paths.emplace_back(argument);
+      continue;
+    }
+    std::vector<fs::path> inside;
+    for (fs::directory_iterator it(argument, error), end; !error && it != end; it.increment(error)) {
+      const fs::path& path = it->path();
+      if (path.extension() == ".json" && path.filename().string()[0] != '.') inside.push_back(path);
+    }
+    if (error || inside.empty()) {
+      std::cerr << "analyze_results: " << reporters::OneLine(argument) << ": "
+                << (error ? "cannot be read: " + error.message() : "no *.json file in this folder") << '\n';
+      *failed = true;
+    }
+    std::sort(inside.begin(), inside.end());
+    paths.insert(paths.end(), inside.begin(), inside.end());
+  }
+  return paths;
+}
+
+int Run(const std::vector<std::string>& arguments, const reporters::AnalysisOptions& options) {
+  bool unread = false;
+  std::vector<reporters::ResultFile> files;
+  for (const fs::path& path : Expand(arguments, &unread)) {
+    try {
+      files.push_back(reporters::ReadResultFile(path));
+    } catch (const reporters::ResultFileError& error) {
+      std::cerr << "analyze_results: " << error.what() << '\n';
+      unread = true;
+    }
+  }
+  if (files.empty()) return unread ? 1 : 2;
+  const reporters::Analysis analysis = reporters::Analyze(files, options);
+  reporters::WriteAnalysis(std::cout, files, analysis, reporters::DetectConsole(STDOUT_FILENO));
+  std::cout.flush();
+  if (!std::cout) {
+    std::cerr << "analyze_results: cannot write to standard output\n";
+    return 1;
+  }
+  const bool disagrees =
+      std::any_of(files.begin(), files.end(), [](const auto& file) { return !file.disagreements.empty(); });
+  if (unread || disagrees) return 1;
+  const bool broken = std::any_of(analysis.files.begin(), analysis.files.end(), [](const auto& comparison) {
+    return comparison.change == reporters::Change::kBroken || comparison.change == reporters::Change::kMissing;
+  });
+  return broken ? 3 : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("One table over result files, a comparison of variants, and what changed between files of a variant.",
+               "analyze_results");
+  app.footer(kFooter);
+  std::vector<std::string> arguments;
+  reporters::AnalysisOptions options;
+  app.add_option("files", arguments, "Result files, or folders with *.json files; older first")->required();
+  app.add_flag("--across-devices", options.across_devices, "Compare files of one variant from different devices too");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  try {
+    return Run(arguments, options);
+  } catch (const std::exception& error) {
+    std::cerr << "analyze_results: " << reporters::OneLine(error.what()) << '\n';
+    return 1;
+  }
+}
