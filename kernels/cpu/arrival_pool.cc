@@ -1,8 +1,35 @@
 #include "kernels/cpu/arrival_pool.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <algorithm>
 
 namespace int4::cpu {
+namespace {
+
+// CPUs that this process may use; Linux only, as the whole project is.
+std::vector<int> AllowedCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cpus;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+    }
+  }
+  return cpus;
+}
+
+// Best effort: without it the threads still run, only less often side by side.
+void PinTo(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+}  // namespace
 
 ArrivalPool& ArrivalPool::Instance() {
   constexpr int kLeastWorkers = 4;
@@ -11,7 +38,8 @@ ArrivalPool& ArrivalPool::Instance() {
   return *pool;
 }
 
-ArrivalPool::ArrivalPool(int workers) {
+ArrivalPool::ArrivalPool(int workers)
+    : cpus_(AllowedCpus()), starters_(std::clamp(static_cast<int>(cpus_.size()), 1, workers)) {
   threads_.reserve(workers);
   for (int worker = 0; worker < workers; ++worker) threads_.emplace_back([this, worker] { Loop(worker); });
 }
@@ -19,8 +47,9 @@ ArrivalPool::ArrivalPool(int workers) {
 void ArrivalPool::RunOnAll(const std::function<void(int)>& body) {
   const std::lock_guard lock(one_caller_);
   body_ = &body;
+  arrived_.store(0, std::memory_order_relaxed);
   running_.store(workers(), std::memory_order_relaxed);
-  // Publishes body_ and running_ to the workers.
+  // Publishes the three to the workers.
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   for (int left = running_.load(std::memory_order_acquire); left != 0;
@@ -30,12 +59,17 @@ void ArrivalPool::RunOnAll(const std::function<void(int)>& body) {
 }
 
 void ArrivalPool::Loop(int worker) {
+  if (!cpus_.empty()) PinTo(cpus_[worker % cpus_.size()]);
   std::uint32_t seen = 0;
   while (true) {
     generation_.wait(seen, std::memory_order_acquire);
     const std::uint32_t now = generation_.load(std::memory_order_acquire);
     if (now == seen) continue;
     seen = now;
+    if (worker < starters_) {
+      arrived_.fetch_add(1, std::memory_order_relaxed);
+      while (arrived_.load(std::memory_order_relaxed) < starters_) std::this_thread::yield();
+    }
     (*body_)(worker);
     // The last one out wakes the caller.
     if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();

@@ -13,8 +13,13 @@ namespace int4::cpu {
 
 // At least four threads whatever the number of cores, apart from the intra-op
 // threads of PyTorch, so that on a small machine, too, the threads overtake each
-// other. Nothing here makes the order vary on purpose: the scheduler and the
-// caches do.
+// other. They stand for the thread blocks that a GPU runs side by side:
+// - each is pinned to a CPU of the process's affinity mask, in turn, since the
+//   scheduler otherwise leaves all of them for a while on the CPU that woke them;
+// - one for each CPU starts only when the others have woken, since otherwise a
+//   short job is over on the first before the second begins.
+// What is left to chance is which thread is how far when: caches, interrupts and
+// whatever else runs. On a single CPU the threads mostly run one after the other.
 class ArrivalPool {
  public:
   // Made at first use and never destroyed: its threads sleep until the process ends.
@@ -31,9 +36,12 @@ class ArrivalPool {
   explicit ArrivalPool(int workers);
   void Loop(int worker);
 
+  const std::vector<int> cpus_;
+  const int starters_;  // threads that wait for each other before they begin
   std::mutex one_caller_;
   const std::function<void(int)>* body_ = nullptr;
   std::atomic<std::uint32_t> generation_{0};
+  std::atomic<int> arrived_{0};
   std::atomic<int> running_{0};
   std::vector<std::thread> threads_;
 };
