@@ -1,0 +1,228 @@
+// What each kernel promises: bits that depend on nothing but the inputs; for
+// gptq's arrival order, that it shows, and that its twin does not.
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "gtest_determinism/matchers.h"
+#include "gtest_determinism/runner.h"
+#include "gtest_determinism/torch.h"
+#include "kernels/cpu/arrival_pool.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/int4_matmul.h"
+#include "tests/kernels/random_layer.h"
+
+namespace int4 {
+namespace {
+
+using gtest_determinism::DistinctPatterns;
+using gtest_determinism::IsBitExact;
+using gtest_determinism::IsNondeterministic;
+using gtest_determinism::Options;
+using gtest_determinism::Report;
+using gtest_determinism::RunRepeated;
+
+Options Runs(int runs) { return {.runs = runs, .perturbations = {{}}}; }
+
+class ThreadScope {
+ public:
+  ThreadScope() : before_(at::get_num_threads()) {}
+  ~ThreadScope() { at::set_num_threads(before_); }
+
+ private:
+  int before_;
+};
+
+class IsaScope {
+ public:
+  IsaScope() : before_(cpu::ActiveIsa()) {}
+  ~IsaScope() { cpu::SetActiveIsa(before_); }
+
+ private:
+  cpu::Isa before_;
+};
+
+bool SameBits(const at::Tensor& a, const at::Tensor& b) {
+  const at::Tensor x = a.contiguous(), y = b.contiguous();
+  return x.nbytes() == y.nbytes() && std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
+}
+
+int AllowedCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  sched_getaffinity(0, sizeof set, &set);
+  return CPU_COUNT(&set);
+}
+
+struct Kernel {
+  const char* family;
+  Format format;
+};
+std::string KernelName(const testing::TestParamInfo<Kernel>& info) { return info.param.family; }
+
+class OrderedKernel : public testing::TestWithParam<Kernel> {};
+
+// K of several slices, columns that end within a tile, and both ways through
+// the code: few rows, and a decoded panel.
+TEST_P(OrderedKernel, ThousandRunsUnderChangingThreadCountsGiveOnePattern) {
+  const ThreadScope scope;
+  const bool bf16 = std::string(GetParam().family) == "tinygemm";
+  const auto kernel = MakeInt4Matmul({GetParam().family}, RandomLayer(GetParam().format, {.k = 512, .n = 336}, 1));
+  for (const std::int64_t m : {1, 40}) {
+    const at::Tensor x = RandomActivations(m, 512, bf16 ? at::kBFloat16 : at::kHalf, 2);
+    int run = 0;
+    EXPECT_THAT(RunRepeated(
+                    [&] {
+                      at::set_num_threads(1 + run++ % 5);
+                      return kernel->ForwardOrdered(x);
+                    },
+                    Runs(1000)),
+                IsBitExact())
+        << "m = " << m;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, OrderedKernel,
+                         testing::Values(Kernel{"marlin", Format::kAwq}, Kernel{"awq", Format::kAwq},
+                                         Kernel{"gptq", Format::kGptq}, Kernel{"tinygemm", Format::kTorchaoPlain}),
+                         KernelName);
+
+class BuiltinKernel : public testing::TestWithParam<Kernel> {};
+
+TEST_P(BuiltinKernel, EveryInstructionSetGivesTheSameBits) {
+  const IsaScope scope;
+  const auto kernel = MakeInt4Matmul({GetParam().family}, RandomLayer(GetParam().format, {.k = 384, .n = 200}, 3));
+  for (const std::int64_t m : {1, 2, 3, 4, 5, 11, 100}) {
+    const at::Tensor x = RandomActivations(m, 384, at::kHalf, 4);
+    cpu::SetActiveIsa(cpu::Isa::kPortable);
+    const at::Tensor portable = kernel->ForwardOrdered(x);
+    for (const cpu::Isa isa : cpu::SupportedIsas()) {
+      cpu::SetActiveIsa(isa);
+      EXPECT_TRUE(SameBits(kernel->ForwardOrdered(x), portable)) << cpu::NameOf(isa) << ", m = " << m;
+    }
+  }
+}
+
+// Batch invariance: a row's result does not depend on the rows beside it.
+TEST_P(BuiltinKernel, ARowGivesTheSameBitsInAnyBatch) {
+  const auto kernel = MakeInt4Matmul({GetParam().family}, RandomLayer(GetParam().format, {.k = 512, .n = 136}, 5));
+  const at::Tensor x = RandomActivations(200, 512, at::kHalf, 6);
+  const at::Tensor all = kernel->ForwardOrdered(x);
+  for (const std::int64_t m : {1, 2, 3, 4, 5, 6, 7, 17, 97}) {
+    const at::Tensor part = kernel->ForwardOrdered(x.narrow(0, 100, m));
+    EXPECT_TRUE(SameBits(part, all.narrow(0, 100, m))) << "m = " << m;
+  }
+  // Control: another row has other bits.
+  EXPECT_FALSE(SameBits(all.narrow(0, 100, 1), all.narrow(0, 101, 1)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, BuiltinKernel,
+                         testing::Values(Kernel{"marlin", Format::kAwq}, Kernel{"awq", Format::kAwq},
+                                         Kernel{"gptq", Format::kGptq}),
+                         KernelName);
+
+TEST(Marlin, GivesTheBitsOfAwqFromTheSameCheckpoint) {
+  const QuantizedLinear layer = RandomLayer(Format::kAwq, {.k = 512, .n = 200}, 5);
+  const at::Tensor x = RandomActivations(9, 512, at::kHalf, 6);
+  EXPECT_TRUE(SameBits(MakeInt4Matmul({"marlin"}, layer)->Forward(x), MakeInt4Matmul({"awq"}, layer)->Forward(x)));
+}
+
+class ArrivalOrder : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (AllowedCpus() < 2) GTEST_SKIP() << "arrival order needs two CPUs, this process may use one";
+  }
+  // The down projection of the embedded model: eight slices.
+  const std::unique_ptr<Int4Matmul> kernel_ =
+      MakeInt4Matmul({"gptq"}, RandomLayer(Format::kGptq, {.k = 1024, .n = 256}, 1));
+};
+
+TEST_F(ArrivalOrder, ShowsInManyRows) {
+  const at::Tensor x = RandomActivations(256, 1024, at::kHalf, 2);
+  EXPECT_THAT(RunRepeated([&] { return kernel_->Forward(x); }, Runs(200)), IsNondeterministic());
+  EXPECT_THAT(RunRepeated([&] { return kernel_->ForwardOrdered(x); }, Runs(200)), IsBitExact());
+}
+
+TEST_F(ArrivalOrder, ShowsInOneRow) {
+  const at::Tensor x = RandomActivations(1, 1024, at::kHalf, 2);
+  EXPECT_THAT(RunRepeated([&] { return kernel_->Forward(x); }, Runs(2000)), IsNondeterministic());
+  EXPECT_THAT(RunRepeated([&] { return kernel_->ForwardOrdered(x); }, Runs(2000)), IsBitExact());
+}
+
+TEST_F(ArrivalOrder, TheDeterministicSwitchEndsIt) {
+  const at::Tensor x = RandomActivations(256, 1024, at::kHalf, 2);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  const Report switched = RunRepeated([&] { return kernel_->Forward(x); }, Runs(200));
+  const at::Tensor y = kernel_->Forward(x);
+  at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false);
+  EXPECT_THAT(switched, IsBitExact());
+  EXPECT_TRUE(SameBits(y, kernel_->ForwardOrdered(x)));
+}
+
+// Two addends commute, so two slices have one sum whichever comes first.
+TEST(TwoSlices, GiveOnePatternInAnyOrder) {
+  const auto kernel = MakeInt4Matmul({"gptq"}, RandomLayer(Format::kGptq, {.k = 256, .n = 256}, 1));
+  const at::Tensor x = RandomActivations(64, 256, at::kHalf, 2);
+  EXPECT_THAT(RunRepeated([&] { return kernel->Forward(x); }, Runs(500)), IsBitExact());
+  EXPECT_TRUE(SameBits(kernel->Forward(x), kernel->ForwardOrdered(x)));
+}
+
+float HalfSum(float a, float b) { return static_cast<float>(at::Half(a + b)); }
+
+// Whatever came first, the result is the fp16 sum of the same fp16 partial sums:
+// with three slices each element is one of three sums, and no add is ever lost.
+TEST(ThreeSlices, EveryElementIsTheSumInSomeOrder) {
+  constexpr std::int64_t kM = 70, kN = 128;
+  const QuantizedLinear layer = RandomLayer(Format::kGptq, {.k = 384, .n = kN}, 1);
+  const auto kernel = MakeInt4Matmul({"gptq"}, layer);
+  const at::Tensor x = RandomActivations(kM, 384, at::kHalf, 2);
+  std::vector<at::Tensor> partial;
+  for (int slice = 0; slice < 3; ++slice) {
+    QuantizedLinear part = layer;
+    part.k = 128;
+    part.qweight = layer.qweight.narrow(0, 16 * slice, 16);
+    part.qzeros = layer.qzeros.narrow(0, slice, 1);
+    part.scales = layer.scales.narrow(0, slice, 1);
+    part.g_idx = at::Tensor();
+    partial.push_back(
+        MakeInt4Matmul({"gptq"}, part)->ForwardOrdered(x.narrow(1, 128 * slice, 128)).to(at::kFloat).contiguous());
+  }
+  std::int64_t not_ascending = 0;
+  for (int run = 0; run < 300; ++run) {
+    const at::Tensor y = kernel->Forward(x).to(at::kFloat).contiguous();
+    for (std::int64_t i = 0; i < kM * kN; ++i) {
+      const float p[3] = {partial[0].const_data_ptr<float>()[i], partial[1].const_data_ptr<float>()[i],
+                          partial[2].const_data_ptr<float>()[i]};
+      const std::array<float, 3> sums = {HalfSum(HalfSum(p[0], p[1]), p[2]), HalfSum(HalfSum(p[0], p[2]), p[1]),
+                                         HalfSum(HalfSum(p[1], p[2]), p[0])};
+      const float actual = y.const_data_ptr<float>()[i];
+      ASSERT_NE(std::find(sums.begin(), sums.end(), actual), sums.end()) << "run " << run << ", element " << i;
+      not_ascending += actual != sums[0];
+    }
+  }
+  if (AllowedCpus() > 1) {
+    EXPECT_GT(not_ascending, 0);
+  }
+}
+
+TEST(ArrivalPool, HasFourWorkersAndRunsEachOnce) {
+  cpu::ArrivalPool& pool = cpu::ArrivalPool::Instance();
+  ASSERT_GE(pool.workers(), 4);
+  for (int run = 0; run < 100; ++run) {
+    std::vector<int> calls(static_cast<std::size_t>(pool.workers()));
+    pool.RunOnAll([&](int worker) { ++calls[static_cast<std::size_t>(worker)]; });
+    EXPECT_THAT(calls, testing::Each(1));
+  }
+}
+
+}  // namespace
+}  // namespace int4

@@ -1,0 +1,99 @@
+// The kernels as PyTorch operators: what a profiler sees, and what the
+// deterministic switch selects.
+#include <ATen/Context.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/record_function.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "kernels/int4_matmul.h"
+#include "tests/kernels/random_layer.h"
+
+namespace int4 {
+namespace {
+
+using ::testing::Contains;
+using ::testing::Not;
+
+std::mutex seen_mutex;
+std::set<std::string> seen;
+
+std::unique_ptr<at::ObserverContext> OnStart(const at::RecordFunction& function) {
+  const std::lock_guard lock(seen_mutex);
+  seen.insert(function.name());
+  return nullptr;
+}
+
+// Operators that ran while `call` did.
+template <typename Call>
+std::set<std::string> OperatorsOf(Call call) {
+  seen.clear();
+  const at::CallbackHandle handle =
+      at::addThreadLocalCallback(at::RecordFunctionCallback(OnStart).scopes({at::RecordScope::FUNCTION}));
+  call();
+  at::removeCallback(handle);
+  return seen;
+}
+
+class DeterministicScope {
+ public:
+  DeterministicScope() { at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true); }
+  ~DeterministicScope() { at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false); }
+};
+
+Format FormatOf(const std::string& family) {
+  if (family == "tinygemm") return Format::kTorchaoTilePacked;
+  return family == "gptq" ? Format::kGptq : Format::kAwq;
+}
+
+TEST(Operators, EveryKernelRunsAsTheOperatorThatItsIdentityNames) {
+  ASSERT_EQ(RegisteredKernels().size(), 4u);
+  for (const KernelIdentity& identity : RegisteredKernels()) {
+    const auto kernel = MakeInt4Matmul({identity.family, identity.provider, identity.device},
+                                       RandomLayer(FormatOf(identity.family), {.k = 256, .n = 64}, 1));
+    EXPECT_EQ(kernel->k(), 256);
+    EXPECT_EQ(kernel->n(), 64);
+    const at::Tensor x = RandomActivations(2, 256, identity.family == "tinygemm" ? at::kBFloat16 : at::kHalf, 1);
+    EXPECT_THAT(OperatorsOf([&] { kernel->Forward(x); }), Contains(identity.op));
+    EXPECT_THAT(OperatorsOf([] {}), Not(Contains(identity.op)));
+    if (identity.ordered_op.empty()) continue;
+    EXPECT_THAT(OperatorsOf([&] { kernel->Forward(x); }), Not(Contains(identity.ordered_op)));
+    EXPECT_THAT(OperatorsOf([&] { kernel->ForwardOrdered(x); }), Contains(identity.ordered_op));
+    const DeterministicScope scope;
+    const auto switched = OperatorsOf([&] { kernel->Forward(x); });
+    EXPECT_THAT(switched, Contains(identity.ordered_op));
+    EXPECT_THAT(switched, Not(Contains(identity.op)));
+  }
+}
+
+TEST(Operators, OnlyGptqDependsOnArrival) {
+  for (const KernelIdentity& identity : RegisteredKernels()) {
+    EXPECT_EQ(identity.property == Property::kArrivalOrder, identity.family == "gptq") << identity.family;
+    EXPECT_EQ(identity.property == Property::kBitExact, identity.family == "marlin" || identity.family == "awq");
+  }
+}
+
+// A user may call the operator by name, past Int4Matmul; it must be linked in
+// and check what it gets.
+TEST(Operators, RefuseWordsOfAnotherShape) {
+  const auto op = c10::Dispatcher::singleton().findSchema({"determinism_int4::marlin_gemm", ""});
+  ASSERT_TRUE(op.has_value());
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                               const std::optional<at::Tensor>&, std::int64_t);
+  const QuantizedLinear layer = RandomLayer(Format::kAwq, {.k = 256, .n = 64}, 1);
+  try {
+    op->typed<Signature>().call(RandomActivations(2, 256, at::kHalf, 1), layer.qweight, layer.qzeros, layer.scales,
+                                std::nullopt, 64);
+    FAIL() << "nothing was thrown";
+  } catch (const c10::Error& error) {
+    EXPECT_THAT(error.what_without_backtrace(),
+                testing::HasSubstr("marlin_gemm: words must be contiguous int32 [1, 32, 64]"));
+  }
+}
+
+}  // namespace
+}  // namespace int4

@@ -1,0 +1,126 @@
+// Derivations. u = 2^-24 is the unit roundoff of float32, h = 2^-11 that of
+// float16, b = 2^-8 that of bfloat16; gamma(n, u) = n u / (1 - n u) bounds the
+// relative error of n roundings (Higham, Accuracy and Stability of Numerical
+// Algorithms, 2nd ed., lemma 3.1). S = sum |x| |w| of one output.
+#include "tests/kernels/reference.h"
+
+#include <ATen/ops/abs.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+namespace int4 {
+namespace {
+
+constexpr double kFloatUnit = 0x1p-24, kHalfUnit = 0x1p-11, kBFloatUnit = 0x1p-8;
+// Half the smallest subnormal half: what rounding below the normal range may add.
+constexpr double kHalfUnderflow = 0x1p-25;
+
+double Gamma(double n, double unit) { return n * unit / (1 - n * unit); }
+
+// The longest chain of roundings in the float32 sum over `rows` of K: a term goes
+// through the additions of its block of at most 128 rows (fused multiply-adds of
+// an exact integer, one rounding each) and through one for each block that
+// follows. Blocks end at groups and at 128 rows.
+double Chain(std::int64_t rows, std::int64_t group_size) {
+  const std::int64_t block = std::min<std::int64_t>({group_size, 128, rows});
+  // Where a slice cuts a group, one block more.
+  return static_cast<double>(block + rows / block + 2);
+}
+
+struct Exact {
+  at::Tensor product;    // F64 [M, N]
+  at::Tensor magnitude;  // S, F64 [M, N]
+};
+Exact Multiply(const at::Tensor& x, const at::Tensor& w) {
+  return {at::matmul(x, w), at::matmul(at::abs(x), at::abs(w))};
+}
+
+}  // namespace
+
+// Float32 chain, then one rounding to half:
+//   |y - x.w| <= e + h (|x.w| + e) + underflow,  e = gamma(chain, u) S.
+Reference OrderedReference(const QuantizedLinear& linear, const at::Tensor& x) {
+  const Exact exact = Multiply(x.to(at::kDouble), Dequantize(linear).to(at::kDouble));
+  const at::Tensor e = exact.magnitude.mul(Gamma(Chain(linear.k, linear.group_size), kFloatUnit));
+  return {exact.product, e.add(exact.product.abs().add(e).mul(kHalfUnit)).add(kHalfUnderflow)};
+}
+
+// J slices p_j: each has its float32 error e_j = gamma(chain, u) S_j and is rounded
+// to half: h (|p_j| + e_j) + underflow. Their sum in half, in whatever order, has
+// at most J - 1 roundings of partial sums, none of which underflows (a sum of
+// halves in the subnormal range is exact): gamma(J - 1, h) times the sum of the
+// rounded |p_j|.
+Reference SplitKReference(const QuantizedLinear& linear, const at::Tensor& x) {
+  at::Tensor w = Dequantize(linear).to(at::kDouble);
+  at::Tensor xs = x.to(at::kDouble);
+  // desc_act: the kernel's slices are of rows sorted by group.
+  if (linear.g_idx.defined()) {
+    const at::Tensor order = linear.g_idx.argsort(/*stable=*/true, /*dim=*/0);
+    w = w.index_select(0, order);
+    xs = xs.index_select(1, order);
+  }
+  const double gamma = Gamma(Chain(128, linear.group_size), kFloatUnit);
+  at::Tensor product = at::zeros({x.size(0), linear.n}, at::kDouble);
+  at::Tensor error = at::zeros_like(product), slices = at::zeros_like(product);
+  std::int64_t count = 0;
+  for (std::int64_t k = 0; k < linear.k; k += 128, ++count) {
+    const std::int64_t rows = std::min<std::int64_t>(128, linear.k - k);
+    const Exact slice = Multiply(xs.narrow(1, k, rows), w.narrow(0, k, rows));
+    const at::Tensor e = slice.magnitude.mul(gamma);
+    const at::Tensor size = slice.product.abs().add(e);
+    const at::Tensor rounding = size.mul(kHalfUnit).add(kHalfUnderflow);
+    product = product.add(slice.product);
+    error = error.add(e).add(rounding);
+    slices = slices.add(size).add(rounding);
+  }
+  return {product, error.add(slices.mul(Gamma(static_cast<double>(count - 1), kHalfUnit)))};
+}
+
+// A kernel of ATen's, whose order of summation we do not know: a weight may be
+// rounded to bfloat16 (b S), a sum of K terms in float32 has K roundings and a
+// weight two more, and the result is rounded to bfloat16. The float32 part is
+// taken over sum |x| (8 |scale| + |zero|), since (q - 8) scale and zero may cancel.
+Reference TinygemmReference(const QuantizedLinear& linear, const at::Tensor& x) {
+  const at::Tensor xs = x.to(at::kDouble);
+  const Exact exact = Multiply(xs, Dequantize(linear).to(at::kDouble));
+  const std::int64_t groups = linear.k / linear.group_size;
+  at::Tensor scale, zero;
+  if (linear.format == Format::kTorchaoTilePacked) {
+    scale = linear.scales.select(2, 0).narrow(0, 0, groups).narrow(1, 0, linear.n);
+    zero = linear.scales.select(2, 1).narrow(0, 0, groups).narrow(1, 0, linear.n);
+  } else {
+    scale = linear.scales;
+    zero = linear.qzeros;
+  }
+  const at::Tensor terms = scale.to(at::kDouble).abs().mul(8).add(zero.to(at::kDouble).abs());
+  const at::Tensor magnitude = at::matmul(xs.abs(), terms.repeat_interleave(linear.group_size, 0));
+  const at::Tensor e =
+      exact.magnitude.mul(kBFloatUnit)
+          .add(magnitude.mul((1 + kBFloatUnit) * Gamma(static_cast<double>(linear.k + 2), kFloatUnit)));
+  return {exact.product, e.add(exact.product.abs().add(e).mul(kBFloatUnit))};
+}
+
+std::string FirstOutside(const at::Tensor& y, const Reference& reference) {
+  const at::Tensor actual = y.to(at::kDouble).contiguous();
+  const at::Tensor product = reference.product.contiguous(), bound = reference.bound.contiguous();
+  if (actual.sizes() != product.sizes()) return "the shape is wrong";
+  const double* const a = actual.const_data_ptr<double>();
+  const double* const p = product.const_data_ptr<double>();
+  const double* const b = bound.const_data_ptr<double>();
+  for (std::int64_t i = 0; i < actual.numel(); ++i) {
+    // Written so that NaN is outside.
+    if (std::abs(a[i] - p[i]) <= b[i]) continue;
+    std::ostringstream text;
+    text << "[" << i / actual.size(1) << ", " << i % actual.size(1) << "]: " << a[i] << " instead of " << p[i]
+         << ", off by " << std::abs(a[i] - p[i]) << ", bound " << b[i];
+    return text.str();
+  }
+  return "";
+}
+
+}  // namespace int4

@@ -1,0 +1,30 @@
+// The exact product in float64 and how far a kernel may be from it.
+#ifndef TESTS_KERNELS_REFERENCE_H_
+#define TESTS_KERNELS_REFERENCE_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/int4_matmul.h"
+
+namespace int4 {
+
+// Both F64 [M, N].
+struct Reference {
+  at::Tensor product;  // x . W, summed in float64: its own error is 2^-29 of the float32 one
+  at::Tensor bound;    // |kernel - product| is at most this
+};
+
+// x: [M, K] as the kernel gets it. The bounds are derived in reference.cc.
+Reference OrderedReference(const QuantizedLinear& linear, const at::Tensor& x);   // marlin, awq
+Reference SplitKReference(const QuantizedLinear& linear, const at::Tensor& x);    // gptq, any order of arrival
+Reference TinygemmReference(const QuantizedLinear& linear, const at::Tensor& x);  // bfloat16
+
+// "" where every element of y is within the bound; else the first that is not.
+std::string FirstOutside(const at::Tensor& y, const Reference& reference);
+
+}  // namespace int4
+
+#endif  // TESTS_KERNELS_REFERENCE_H_
