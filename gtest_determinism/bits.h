@@ -50,9 +50,9 @@ struct BitView {
   const void* data = nullptr;
   std::size_t bytes = 0;
   DType dtype = DType::kBytes;
-  std::vector<std::int64_t> shape;  // row-major; empty: a scalar
+  std::vector<std::int64_t> shape = {};  // row-major; empty: a scalar
   const MemorySpace* space = &HostMemory();
-  std::shared_ptr<const void> owner;
+  std::shared_ptr<const void> owner = nullptr;
 };
 
 struct NamedBits {

@@ -21,7 +21,7 @@
 
 namespace gtest_determinism {
 
-// How gtest prints a Report.
+// How gtest prints a Report. The matchers below add only what this does not say.
 inline void PrintTo(const Report& report, std::ostream* out) {
   *out << Summarize(report);
   if (report.first_divergence) *out << "\n   First: " << Describe(*report.first_divergence);
@@ -29,19 +29,19 @@ inline void PrintTo(const Report& report, std::ostream* out) {
 
 // Every run was seen to equal run 0, every control was as it must be.
 MATCHER(IsBitExact, negation ? "is not bit-exact over its runs" : "is bit-exact over its runs") {
-  *result_listener << Summarize(arg);
+  *result_listener << "with the outcome " << NameOf(arg.outcome);
   return arg.outcome == Outcome::kBitExact;
 }
 
 // A difference was seen.
 MATCHER(IsNondeterministic, negation ? "shows no difference between its runs" : "shows a difference between its runs") {
-  *result_listener << Summarize(arg);
+  *result_listener << "with the outcome " << NameOf(arg.outcome);
   return arg.outcome == Outcome::kNondeterministic;
 }
 
 // The outcome of those runs is this one.
 MATCHER_P(HasOutcome, outcome, (negation ? "has not the outcome " : "has the outcome ") + std::string(NameOf(outcome))) {
-  *result_listener << Summarize(arg);
+  *result_listener << "with the outcome " << NameOf(arg.outcome);
   return arg.outcome == outcome;
 }
 
@@ -49,19 +49,18 @@ MATCHER_P(HasOutcome, outcome, (negation ? "has not the outcome " : "has the out
 // matcher. A Report that compared nothing matches nothing.
 MATCHER_P(DistinctPatterns, m,
           "has for each input a number of distinct patterns that " +
-              testing::DescribeMatcher<int>(testing::SafeMatcherCast<const int&>(m), negation)) {
+              testing::DescribeMatcher<const int&>(m, negation)) {
   if (arg.outcome != Outcome::kBitExact && arg.outcome != Outcome::kNondeterministic) {
-    *result_listener << Summarize(arg);
+    *result_listener << "which compared nothing";
     return false;
   }
   const testing::Matcher<const int&> matcher = testing::SafeMatcherCast<const int&>(m);
   for (std::size_t i = 0; i < arg.distinct_of_input.size(); ++i) {
     if (!matcher.Matches(arg.distinct_of_input[i])) {
-      *result_listener << "input " << i << " has " << arg.distinct_of_input[i] << "; " << Summarize(arg);
+      *result_listener << "input " << i << " has " << arg.distinct_of_input[i];
       return false;
     }
   }
-  *result_listener << Summarize(arg);
   return !arg.distinct_of_input.empty();
 }
 
@@ -70,7 +69,7 @@ MATCHER_P(DistinctPatterns, m,
 MATCHER_P(DeviationRateBelow, p,
           std::string(negation ? "does not exclude" : "excludes") + " deviation rates above " + Percent(p)) {
   *result_listener << "the upper bound is " << Percent(arg.power.upper_bound) << " (" << arg.power.deviations << " of "
-                   << arg.power.comparisons << " comparisons differ); " << Summarize(arg);
+                   << arg.power.comparisons << " comparisons differ)";
   return (arg.outcome == Outcome::kBitExact || arg.outcome == Outcome::kNondeterministic) &&
          arg.power.comparisons > 0 && arg.power.upper_bound <= p;
 }

@@ -113,13 +113,14 @@ std::string RerunCommand(int runs, std::uint64_t seed) {
   const Configuration& configuration = GetConfiguration();
   const testing::TestInfo* test = CurrentTest();
   if (configuration.program.empty() || test == nullptr) return "";
+  const bool with_runs = runs >= 2;  // fewer cannot be asked for
   std::string command;
-  if (!configuration.flags_parsed && runs > 0) {
+  if (!configuration.flags_parsed && with_runs) {
     command += "DETERMINISM_RUNS=" + std::to_string(runs) + " DETERMINISM_SEED=" + std::to_string(seed) + " ";
   }
   // Always quoted: names of parameterized tests may hold what a shell expands.
   command += ShellQuoted(configuration.program) + " --gtest_filter='" + test->test_suite_name() + "." + test->name() + "'";
-  if (configuration.flags_parsed && runs > 0) {
+  if (configuration.flags_parsed && with_runs) {
     command += " --determinism_runs=" + std::to_string(runs) + " --determinism_seed=" + std::to_string(seed);
   }
   return command;

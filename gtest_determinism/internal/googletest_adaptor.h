@@ -10,7 +10,7 @@
 namespace gtest_determinism::internal {
 
 // The command that runs the current test again with this many runs and this
-// seed; 0 runs leave them out. "" where the program's name is not known.
+// seed; fewer than 2 runs leave them out. "" where the program's name is not known.
 std::string RerunCommand(int runs, std::uint64_t seed);
 
 // Fills in the current test and the index, records the properties, publishes.
