@@ -1,5 +1,6 @@
 #include "suites/int4/evidence.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/matmul.h>

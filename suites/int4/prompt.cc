@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "suites/tokenizer/chat_template.h"
 #include "suites/tokenizer/tokenizer.h"
@@ -48,8 +49,9 @@ std::vector<std::int64_t> BuildPrompt(const SuiteOptions& options, const Located
       ids = tokenizer.Encode(ReadText(default_prompt_file));
       if (std::ssize(ids) > kEmbeddedPromptTokens) ids.resize(kEmbeddedPromptTokens);
     } else {
-      const ChatTemplate chat = ChatTemplate::Open(model.folder);
-      ids = tokenizer.Encode(chat.Render({{"user", ReadText(default_prompt_file)}}, {.add_generation_prompt = true}));
+      const std::string text = ReadText(default_prompt_file);
+      const std::optional<ChatTemplate> chat = ChatTemplate::Open(model.folder);
+      ids = tokenizer.Encode(chat ? chat->Render({{"user", text}}) : text);
       if (std::ssize(ids) > kRealPromptTokens) ids.resize(kRealPromptTokens);
     }
   }
