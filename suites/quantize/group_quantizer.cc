@@ -82,7 +82,10 @@ Points FloatZeroPoints(Range range, double width) {
   const double scale = std::max(2 * half_width / 15, 0x1p-126);
   points.stored.scale = BFloat16FromFloat(static_cast<float>(scale));
   points.step = FloatFromBFloat16(points.stored.scale);
-  points.stored.zero = BFloat16FromFloat(static_cast<float>(middle + points.step / 2));
+  // Code 8 lies half a step above the middle. Equal weights get it themselves, so
+  // that zeros stay zero.
+  const double zero = half_width > 0 ? middle + points.step / 2 : middle;
+  points.stored.zero = BFloat16FromFloat(static_cast<float>(zero));
   points.base = FloatFromBFloat16(points.stored.zero) - 8 * points.step;
   return points;
 }

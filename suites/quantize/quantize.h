@@ -21,7 +21,7 @@ struct QuantizeOptions {
   std::uint64_t shard_bytes = 5'000'000'000;
   bool overwrite = false;  // replace a folder that exists
   // Called before each tensor; may throw to give up.
-  std::function<void(std::size_t done, std::size_t total, const std::string& tensor)> progress;
+  std::function<void(std::size_t done, std::size_t total, const std::string& tensor)> progress = {};
 };
 
 struct QuantizeResult {
