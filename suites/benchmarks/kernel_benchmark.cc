@@ -1,0 +1,164 @@
+// INT4 matmuls by layer of Qwen3-8B, number of rows and kernel:
+//   int4_matmul/gate_up_4096x24576/m:256/marlin
+//
+// Every registered kernel is there, with ATen's (tinygemm, bfloat16) and
+// OpenVINO's beside it. Layers are made at first use and kept, so that
+// repetitions of different kernels can be interleaved.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "kernels/int4_matmul.h"
+#include "kernels/int4_pack.h"
+#include "suites/benchmarks/openvino_matmul.h"
+
+namespace quant_suites {
+namespace {
+
+struct LayerSize {
+  const char* name;
+  std::int64_t k, n;
+};
+// q, k, v and gate, up are joined along N, as the engine runs them.
+constexpr LayerSize kLayers[] = {
+    {"gate_up_4096x24576", 4096, 24576}, {"qkv_4096x6144", 4096, 6144},     {"o_4096x4096", 4096, 4096},
+    {"down_12288x4096", 12288, 4096},    {"tiny_down_1024x256", 1024, 256},  // of the embedded model
+};
+constexpr std::int64_t kRows[] = {1, 16, 256};
+constexpr std::int64_t kGroup = 128;
+
+// Any bits are a layer; those of a fixed linear congruential sequence here.
+at::Tensor RandomWords(at::IntArrayRef shape) {
+  at::Tensor words = at::empty(shape, at::kInt);
+  std::uint32_t state = 1;
+  auto* const to = words.mutable_data_ptr<std::int32_t>();
+  for (std::int64_t i = 0; i < words.numel(); ++i) {
+    state = state * 1664525U + 1013904223U;
+    to[i] = static_cast<std::int32_t>(state ^ (state >> 13));
+  }
+  return words;
+}
+
+int4::QuantizedLinear RandomLayer(int4::Format format, const LayerSize& size) {
+  int4::QuantizedLinear layer;
+  layer.name = size.name;
+  layer.format = format;
+  layer.k = size.k;
+  layer.n = size.n;
+  layer.group_size = kGroup;
+  constexpr double kScale = 0.013;
+  const std::int64_t k = size.k, n = size.n, groups = k / kGroup;
+  switch (format) {
+    case int4::Format::kAwq:
+      layer.qweight = RandomWords({k, n / 8});
+      layer.qzeros = RandomWords({groups, n / 8});
+      layer.scales = at::full({groups, n}, kScale, at::kHalf);
+      break;
+    case int4::Format::kGptq:
+      layer.qweight = RandomWords({k / 8, n});
+      layer.qzeros = RandomWords({groups, n / 8});
+      layer.scales = at::full({groups, n}, kScale, at::kHalf);
+      break;
+    default: {
+      layer.format = int4::Format::kTorchaoTilePacked;
+      const std::int64_t padded_k = int4::TorchaoPaddedK(k), padded_n = int4::TorchaoPaddedN(n);
+      layer.qweight = RandomWords({padded_n / 8, padded_k / 128, 32, 4});
+      layer.scales = at::full({padded_k / kGroup, padded_n, 2}, kScale, at::kBFloat16);
+    }
+  }
+  return layer;
+}
+
+const int4::Int4Matmul& KernelFor(const int4::KernelIdentity& identity, const LayerSize& size) {
+  static std::map<std::tuple<std::string, std::string, std::string>, std::unique_ptr<int4::Int4Matmul>> made;
+  auto& kernel = made[{identity.family, identity.provider, size.name}];
+  if (kernel == nullptr) {
+    const int4::KernelRequest request = {identity.family, identity.provider, identity.device};
+    // The first format that the kernel reads.
+    for (const int4::Format format : {int4::Format::kAwq, int4::Format::kGptq, int4::Format::kTorchaoTilePacked}) {
+      try {
+        kernel = int4::MakeInt4Matmul(request, RandomLayer(format, size));
+        break;
+      } catch (const std::invalid_argument&) {
+        if (format == int4::Format::kTorchaoTilePacked) throw;
+      }
+    }
+  }
+  return *kernel;
+}
+
+void SetCounters(benchmark::State& state, const LayerSize& size, std::int64_t m) {
+  const double multiplications = static_cast<double>(m) * static_cast<double>(size.k) * static_cast<double>(size.n);
+  state.counters["FLOP/s"] = benchmark::Counter(2 * multiplications, benchmark::Counter::kIsIterationInvariantRate);
+  // Codes alone; scales and zero points add 1/25.
+  state.counters["weight_B/s"] = benchmark::Counter(static_cast<double>(size.k) * static_cast<double>(size.n) / 2,
+                                                    benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void RunKernel(benchmark::State& state, const int4::KernelIdentity& identity, const LayerSize& size, std::int64_t m,
+               bool ordered) {
+  const int4::Int4Matmul& kernel = KernelFor(identity, size);
+  const at::ScalarType dtype = identity.family == "tinygemm" ? at::kBFloat16 : at::kHalf;
+  at::Tensor x = at::full({m, size.k}, 0.25, dtype);
+  benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
+  }
+  SetCounters(state, size, m);
+}
+
+void RunOpenVino(benchmark::State& state, const LayerSize& size, std::int64_t m) {
+  static std::map<std::string, std::unique_ptr<OpenVinoMatmul>> made;
+  auto& matmul = made[size.name];
+  if (matmul == nullptr) matmul = MakeOpenVinoMatmul(size.k, size.n, at::get_num_threads());
+  matmul->Run(m);
+  for (auto _ : state) matmul->Run(m);
+  SetCounters(state, size, m);
+}
+
+template <typename Run>
+void Register(const std::string& name, Run run) {
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [run](benchmark::State& state) {
+                                 try {
+                                   run(state);
+                                 } catch (const std::exception& error) {
+                                   state.SkipWithError(error.what());
+                                 }
+                               })
+      ->MeasureProcessCPUTime()  // of all threads; the less disturbed figure on a busy machine
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
+}
+
+const bool registered = [] {
+  for (const LayerSize& size : kLayers) {
+    for (const std::int64_t m : kRows) {
+      const std::string prefix = std::string("int4_matmul/") + size.name + "/m:" + std::to_string(m) + "/";
+      for (const int4::KernelIdentity& identity : int4::RegisteredKernels()) {
+        Register(prefix + identity.family,
+                 [=](benchmark::State& state) { RunKernel(state, identity, size, m, /*ordered=*/false); });
+        if (!identity.ordered_op.empty()) {
+          Register(prefix + identity.family + "_ordered",
+                   [=](benchmark::State& state) { RunKernel(state, identity, size, m, /*ordered=*/true); });
+        }
+      }
+#ifdef GTEST_DETERMINISM_HAVE_OPENVINO
+      Register(prefix + "openvino", [=](benchmark::State& state) { RunOpenVino(state, size, m); });
+#endif
+    }
+  }
+  return true;
+}();
+
+}  // namespace
+}  // namespace quant_suites
