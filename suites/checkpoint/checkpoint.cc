@@ -11,6 +11,7 @@
 #include "suites/checkpoint/qwen3_tensors.h"
 #include "suites/checkpoint/safetensors.h"
 #include "suites/checkpoint/tensor_view.h"
+#include "suites/checkpoint/torch_pickle.h"
 
 namespace suites {
 namespace {
@@ -19,13 +20,21 @@ using Shape = std::vector<std::int64_t>;
 
 std::int64_t RoundUp(std::int64_t value, std::int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-class SafetensorsCheckpoint : public Checkpoint {
+// Safetensors come first, as for transformers.
+TensorTable OpenTensors(const std::filesystem::path& folder) {
+  std::error_code error;
+  const auto exists = [&](const char* name) { return std::filesystem::exists(folder / name, error); };
+  if (exists("model.safetensors") || exists("model.safetensors.index.json")) return SafetensorsReader::Open(folder);
+  if (exists("pytorch_model.bin") || exists("pytorch_model.bin.index.json")) return OpenTorchPickle(folder);
+  throw CheckpointError(folder.string() +
+                        ": no weights; model.safetensors, pytorch_model.bin or an index of their "
+                        "shards (model.safetensors.index.json, pytorch_model.bin.index.json) is needed");
+}
+
+class FolderCheckpoint : public Checkpoint {
  public:
-  SafetensorsCheckpoint(const std::filesystem::path& folder, ModelConfig config)
-      : folder_(folder),
-        config_(std::move(config)),
-        file_(SafetensorsReader::Open(folder)),
-        expected_(TensorsOf(config_)) {
+  FolderCheckpoint(const std::filesystem::path& folder, ModelConfig config)
+      : folder_(folder), config_(std::move(config)), file_(OpenTensors(folder)), expected_(TensorsOf(config_)) {
     for (const auto& [name, shape] : expected_.dense) DenseEntry(name, shape);
     for (const auto& [module, shape] : expected_.linear) CheckLinear(module, shape);
   }
@@ -209,14 +218,14 @@ class SafetensorsCheckpoint : public Checkpoint {
 
   std::filesystem::path folder_;
   ModelConfig config_;
-  SafetensorsReader file_;
+  TensorTable file_;
   Qwen3Tensors expected_;
 };
 
 }  // namespace
 
 std::unique_ptr<Checkpoint> OpenCheckpoint(const std::filesystem::path& folder) {
-  return std::make_unique<SafetensorsCheckpoint>(folder, ReadModelConfig(folder));
+  return std::make_unique<FolderCheckpoint>(folder, ReadModelConfig(folder));
 }
 
 }  // namespace suites

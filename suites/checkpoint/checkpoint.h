@@ -29,7 +29,8 @@ class Checkpoint {
   virtual int4::QuantizedLinear Quantized(const std::string& module) const = 0;
 };
 
-// Opens a folder in the Hugging Face layout: full precision, AWQ, GPTQ, torchao.
+// Opens a folder in the Hugging Face layout: full precision, AWQ, GPTQ, torchao
+// (safetensors or pickle).
 // Every tensor that Qwen3 needs is checked to be there with the right shape
 // before this returns. Throws CheckpointError.
 std::unique_ptr<Checkpoint> OpenCheckpoint(const std::filesystem::path& folder);

@@ -1,12 +1,9 @@
 #include "suites/checkpoint/safetensors.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -18,6 +15,7 @@
 #include <utility>
 
 #include "suites/checkpoint/json_file.h"
+#include "suites/checkpoint/mapped_file.h"
 
 namespace suites {
 namespace {
@@ -30,18 +28,6 @@ using Json = nlohmann::json;
 constexpr std::uint64_t kMaxHeader = 100'000'000;
 constexpr char kDownloadAgain[] = "; the file is damaged, download it again";
 
-struct DtypeBits {
-  std::string_view name;
-  int bits;
-};
-constexpr std::array kDtypes = {
-    DtypeBits{"BOOL", 8},    DtypeBits{"U8", 8},      DtypeBits{"I8", 8},      DtypeBits{"F8_E5M2", 8},
-    DtypeBits{"F8_E4M3", 8}, DtypeBits{"F8_E8M0", 8}, DtypeBits{"U16", 16},    DtypeBits{"I16", 16},
-    DtypeBits{"F16", 16},    DtypeBits{"BF16", 16},   DtypeBits{"U32", 32},    DtypeBits{"I32", 32},
-    DtypeBits{"F32", 32},    DtypeBits{"U64", 64},    DtypeBits{"I64", 64},    DtypeBits{"F64", 64},
-    DtypeBits{"C64", 64},    DtypeBits{"F4", 4},      DtypeBits{"F6_E2M3", 6}, DtypeBits{"F6_E3M2", 6},
-};
-
 // Nothing where the size does not fit 64 bits or is no whole number of bytes.
 std::optional<std::uint64_t> BytesOf(std::string_view dtype, std::span<const std::int64_t> shape) {
   std::uint64_t bits = static_cast<std::uint64_t>(BitsOfDtype(dtype));
@@ -50,38 +36,6 @@ std::optional<std::uint64_t> BytesOf(std::string_view dtype, std::span<const std
   }
   if (bits % 8 != 0) return std::nullopt;
   return bits / 8;
-}
-
-struct Mapping {
-  const std::byte* data = nullptr;
-  std::size_t size = 0;
-  ~Mapping() {
-    if (data != nullptr) munmap(const_cast<std::byte*>(data), size);
-  }
-};
-
-std::shared_ptr<const Mapping> Map(const std::filesystem::path& path) {
-  const auto fail = [&](const std::string& reason) { throw CheckpointError(path.string() + ": " + reason); };
-  // O_NONBLOCK: the name may be that of a FIFO.
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
-  const auto mapping = std::make_shared<Mapping>();
-  struct stat status {};
-  void* address = MAP_FAILED;
-  const bool regular = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
-  if (regular && status.st_size >= 8) {
-    address = mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_PRIVATE, file, 0);
-  }
-  const int map_error = errno;
-  close(file);
-  if (!regular) fail("not a regular file");
-  if (status.st_size < 8) {
-    fail("only " + std::to_string(status.st_size) + " bytes, a safetensors file has at least 8" + kDownloadAgain);
-  }
-  if (address == MAP_FAILED) fail(std::string("cannot be mapped: ") + std::strerror(map_error));
-  mapping->data = static_cast<const std::byte*>(address);
-  mapping->size = static_cast<std::size_t>(status.st_size);
-  return mapping;
 }
 
 struct Range {
@@ -167,26 +121,13 @@ std::string HeaderText(const std::filesystem::path& path, const std::vector<Tens
 
 }  // namespace
 
-int BitsOfDtype(std::string_view dtype) {
-  const auto* found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](const auto& d) { return d.name == dtype; });
-  return found == kDtypes.end() ? 0 : found->bits;
-}
-
-std::string ShapeText(std::span<const std::int64_t> shape) {
-  std::string out = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (i == 16) return out + ", ...]";
-    out += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  }
-  return out + "]";
-}
-
 void SafetensorsReader::AddFile(const std::filesystem::path& file) {
-  const auto mapping = Map(file);
+  const auto mapping = MappedFile::Open(file, 8, "safetensors");
+  const std::span<const std::byte> bytes = mapping->bytes();
   const std::string what = file.string();
   std::uint64_t header_size = 0;
-  std::memcpy(&header_size, mapping->data, 8);
-  const std::uint64_t after_length = mapping->size - 8;
+  std::memcpy(&header_size, bytes.data(), 8);
+  const std::uint64_t after_length = bytes.size() - 8;
   if (header_size > kMaxHeader) {
     throw CheckpointError(what + ": the header claims " + std::to_string(header_size) + " bytes, more than the " +
                           std::to_string(kMaxHeader) + " that the format allows; not a safetensors file, or damaged");
@@ -196,10 +137,10 @@ void SafetensorsReader::AddFile(const std::filesystem::path& file) {
                           std::to_string(after_length) +
                           " after it begins; it was cut short or is damaged, download it again");
   }
-  const std::string_view text(reinterpret_cast<const char*>(mapping->data + 8), header_size);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data() + 8), header_size);
   const Json header = ParseJson(text, what + ": header");
   if (!header.is_object()) throw CheckpointError(what + ": the header is not a JSON object");
-  const std::span<const std::byte> data(mapping->data + 8 + header_size, after_length - header_size);
+  const std::span<const std::byte> data = bytes.subspan(8 + header_size);
 
   std::vector<Range> ranges;
   for (const auto& [name, entry] : header.items()) {
@@ -261,45 +202,10 @@ SafetensorsReader SafetensorsReader::Open(const std::filesystem::path& path) {
     throw CheckpointError(path.string() + ": neither model.safetensors nor model.safetensors.index.json is there");
   }
   reader.path_ = index_path;
-  const Json index = ReadJsonFile(index_path);
-  const auto weight_map = index.is_object() ? index.find("weight_map") : index.end();
-  if (weight_map == index.end() || !weight_map->is_object() || weight_map->empty()) {
-    throw CheckpointError(index_path.string() + ": no weight_map from tensor names to files");
-  }
-  std::set<std::string> files;
-  for (const auto& [name, file] : weight_map->items()) {
-    if (!file.is_string()) throw CheckpointError(index_path.string() + ": no file name for tensor " + Quoted(name));
-    const auto& file_name = file.get_ref<const std::string&>();
-    // A shard is a file beside its index; anything else could name any file of
-    // the machine.
-    if (file_name.empty() || file_name == "." || file_name == ".." ||
-        file_name.find_first_of(std::string_view("/\\\0", 3)) != std::string::npos) {
-      throw CheckpointError(index_path.string() + ": shard " + Quoted(file_name) + " of tensor " + Quoted(name) +
-                            " is not the name of a file in the same folder");
-    }
-    files.insert(file_name);
-  }
-  for (const std::string& file : files) {
-    if (!std::filesystem::exists(path / file, error)) {
-      throw CheckpointError(index_path.string() + ": shard " + Quoted(file) + " is missing; download it again");
-    }
-    reader.AddFile(path / file);
-  }
-  for (const auto& [name, file] : weight_map->items()) {
-    if (!reader.Contains(name)) {
-      throw CheckpointError(index_path.string() + ": tensor " + Quoted(name) + " is not in shard " +
-                            Quoted(file.get_ref<const std::string&>()) + ", nor in another");
-    }
-  }
+  const ShardIndex shards = ReadShardIndex(index_path);
+  for (const std::string& file : shards.files) reader.AddFile(path / file);
+  CheckShardIndex(index_path, shards, reader);
   return reader;
-}
-
-const StoredTensor& SafetensorsReader::Get(const std::string& name) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) {
-    throw CheckpointError(path_.string() + ": no tensor " + Quoted(name) + " in the checkpoint");
-  }
-  return found->second;
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorHeader>& tensors,
