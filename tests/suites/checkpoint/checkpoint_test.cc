@@ -96,6 +96,24 @@ TEST(CheckpointTest, OpensGptq) {
   EXPECT_FALSE(in_order);
 }
 
+TEST(CheckpointTest, OpensTorchaoPickles) {
+  const auto checkpoint = OpenCheckpoint(TestData() / "checkpoints/torchao");
+  const int4::QuantizedLinear down = checkpoint->Quantized(kDown);
+  EXPECT_EQ(down.format, int4::Format::kTorchaoTilePacked);
+  EXPECT_EQ(down.k, 640);  // padded to 1024
+  EXPECT_EQ(down.n, 256);
+  EXPECT_EQ(down.group_size, 128);
+  EXPECT_EQ(down.qweight.sizes(), (at::IntArrayRef{32, 8, 32, 4}));
+  EXPECT_EQ(down.scales.sizes(), (at::IntArrayRef{8, 256, 2}));
+  EXPECT_EQ(checkpoint->Dense("lm_head.weight").sizes(), (at::IntArrayRef{1024, 256}));
+}
+
+TEST(CheckpointTest, NamesTheWeightsThatAreMissing) {
+  const ScratchFolder folder;
+  std::filesystem::copy_file(TestData() / "checkpoints/awq/config.json", folder.path() / "config.json");
+  EXPECT_THAT(ErrorOf(folder.path(), [&] { OpenCheckpoint(folder.path()); }), HasSubstr("no weights"));
+}
+
 // A folder with the small files of `from` and a copy of its weights to edit.
 class EditedCheckpointTest : public testing::Test {
  protected:
