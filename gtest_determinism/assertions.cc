@@ -58,8 +58,8 @@ testing::AssertionResult IsDeterministic(const Site& site, const MakeReport& mak
       if (!testing::Test::IsSkipped()) SkipTest(report.reason);
       return testing::AssertionSuccess() << Summarize(report);
     default:
-      return testing::AssertionFailure()
-             << ExplainFailure(report, expression, Rerun(report.requested_runs, report.seed));
+      return testing::AssertionFailure() << ExplainFailure(report, expression,
+                                                           Rerun(report.requested_runs, report.seed));
   }
 }
 

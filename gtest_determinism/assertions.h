@@ -96,27 +96,24 @@ inline const bool kGoogleTestProbe = InstallGoogleTestProbe();
 }  // namespace internal
 
 // The text is taken here and not further in, where macros in it are expanded.
-#define GTEST_DETERMINISM_FORMATTER_(assertion, expression)     \
-  (::gtest_determinism::internal::DeterministicFormatter {      \
-    ::gtest_determinism::internal::Site {                       \
-      assertion, expression, __FILE__, __LINE__                 \
-    }                                                           \
-  })
+#define GTEST_DETERMINISM_FORMATTER_(assertion, expression) \
+  (::gtest_determinism::internal::DeterministicFormatter{   \
+      ::gtest_determinism::internal::Site{assertion, expression, __FILE__, __LINE__}})
 
 // The callable gives one bit pattern in all its runs. Argument: a callable, or
 // Inputs(n, generator) and a callable (runner.h).
-#define EXPECT_DETERMINISTIC(...) \
+#define EXPECT_DETERMINISTIC(...)                                                         \
   EXPECT_PRED_FORMAT1(GTEST_DETERMINISM_FORMATTER_("EXPECT_DETERMINISTIC", #__VA_ARGS__), \
                       ::gtest_determinism::internal::Repeat(__VA_ARGS__))
-#define ASSERT_DETERMINISTIC(...) \
+#define ASSERT_DETERMINISTIC(...)                                                         \
   ASSERT_PRED_FORMAT1(GTEST_DETERMINISM_FORMATTER_("ASSERT_DETERMINISTIC", #__VA_ARGS__), \
                       ::gtest_determinism::internal::Repeat(__VA_ARGS__))
 
 // With options, which stand in parentheses where they have commas.
-#define EXPECT_DETERMINISTIC_WITH(options, ...) \
+#define EXPECT_DETERMINISTIC_WITH(options, ...)                                                         \
   EXPECT_PRED_FORMAT2(GTEST_DETERMINISM_FORMATTER_("EXPECT_DETERMINISTIC_WITH", #__VA_ARGS__), options, \
                       ::gtest_determinism::internal::Repeat(__VA_ARGS__))
-#define ASSERT_DETERMINISTIC_WITH(options, ...) \
+#define ASSERT_DETERMINISTIC_WITH(options, ...)                                                         \
   ASSERT_PRED_FORMAT2(GTEST_DETERMINISM_FORMATTER_("ASSERT_DETERMINISTIC_WITH", #__VA_ARGS__), options, \
                       ::gtest_determinism::internal::Repeat(__VA_ARGS__))
 

@@ -45,7 +45,7 @@ bool DescribeUnmatchedPart(const Trace& expected, const Trace& actual, std::size
   if (in_expected && in_actual && expected[index].name == actual[index].name) return false;
   divergence.diff.equal = false;
   const std::string part = "part '" + divergence.part + "'";
-  divergence.diff.mismatch = !in_actual    ? part + " is missing"
+  divergence.diff.mismatch = !in_actual     ? part + " is missing"
                              : !in_expected ? part + " was not expected"
                                             : part + " instead of part '" + expected[index].name + "'";
   return true;

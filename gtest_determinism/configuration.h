@@ -11,11 +11,11 @@
 namespace gtest_determinism {
 
 struct Configuration {
-  int runs = 30;                       // --determinism_runs, DETERMINISM_RUNS
-  std::optional<double> rate_below;    // --determinism_rate_below, DETERMINISM_RATE_BELOW
+  int runs = 30;                         // --determinism_runs, DETERMINISM_RUNS
+  std::optional<double> rate_below;      // --determinism_rate_below, DETERMINISM_RATE_BELOW
   std::optional<double> budget_seconds;  // --determinism_budget, DETERMINISM_BUDGET
-  std::uint64_t seed = 42;             // --determinism_seed, DETERMINISM_SEED
-  bool perturb = true;                 // --determinism_perturb, DETERMINISM_PERTURB
+  std::uint64_t seed = 42;               // --determinism_seed, DETERMINISM_SEED
+  bool perturb = true;                   // --determinism_perturb, DETERMINISM_PERTURB
   // Expected noise is a failure too. For suites that expect some variants to be
   // non-deterministic; the assertions of this library are always strict.
   bool strict = false;  // --determinism_strict, DETERMINISM_STRICT

@@ -31,9 +31,7 @@ std::string CoordinateText(const std::vector<std::int64_t>& coordinate) {
   return text + "]";
 }
 
-std::string ShapeText(const BitView& view) {
-  return std::string(NameOf(view.dtype)) + CoordinateText(view.shape);
-}
+std::string ShapeText(const BitView& view) { return std::string(NameOf(view.dtype)) + CoordinateText(view.shape); }
 
 std::vector<std::int64_t> CoordinateOf(std::int64_t element, const std::vector<std::int64_t>& shape) {
   std::vector<std::int64_t> coordinate(shape.size());

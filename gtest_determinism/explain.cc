@@ -83,8 +83,8 @@ std::string Describe(const Divergence& divergence) {
 }
 
 std::string ExplainFailure(const Report& report, std::string_view expression, std::string_view rerun) {
-  std::string text = "Expected: " + std::string(expression) + " gives one bit pattern in " +
-                     Count(report.requested_runs, "run");
+  std::string text =
+      "Expected: " + std::string(expression) + " gives one bit pattern in " + Count(report.requested_runs, "run");
   if (report.inputs > 1) text += " of each of " + Count(report.inputs, "input");
   text += "\n  Actual: " + Summarize(report);
   if (report.first_divergence) text += "\n   First: " + Describe(*report.first_divergence);

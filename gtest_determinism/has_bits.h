@@ -50,12 +50,15 @@ std::string JoinName(std::string_view outer, std::string_view inner);
 namespace internal {
 
 template <class T>
-concept AdlBits = requires(Trace& trace, std::string_view name, const T& value) { AppendBits(trace, name, value); };
+concept AdlBits = requires(Trace& trace, std::string_view name, const T& value) {
+  AppendBits(trace, name, value);
+};
 
 // Types whose values are one element.
 template <class T>
-concept PlainScalar = (std::is_arithmetic_v<T> && !std::same_as<T, long double> && sizeof(T) <= 8) ||
-                      std::same_as<T, std::byte> || (std::is_enum_v<T> && sizeof(T) <= 8);
+concept PlainScalar =
+    (std::is_arithmetic_v<T> && !std::same_as<T, long double> && sizeof(T) <= 8) || std::same_as<T, std::byte> ||
+    (std::is_enum_v<T> && sizeof(T) <= 8);
 
 template <class T>
 struct IsComplex : std::false_type {};
@@ -64,7 +67,7 @@ struct IsComplex<std::complex<T>> : std::bool_constant<PlainScalar<T>> {};
 
 template <class T>
 concept PlainStruct = std::is_class_v<T> && std::is_aggregate_v<T> && std::is_trivially_copyable_v<T> &&
-                      std::has_unique_object_representations_v<T> && !std::ranges::range<T>;
+    std::has_unique_object_representations_v<T> && !std::ranges::range<T>;
 
 // Types that lie in a contiguous range without anything between them.
 template <class T>
@@ -134,12 +137,12 @@ struct IsVariant<std::variant<Ts...>> : std::true_type {};
 template <class T>
 constexpr bool HasBitsImpl();
 
-template <class T, std::size_t... I>
-constexpr bool AllMembersHaveBits(std::index_sequence<I...>) {
+template <class T, std::size_t... Index>
+constexpr bool AllMembersHaveBits(std::index_sequence<Index...>) {
   if constexpr (IsVariant<T>::value) {
-    return (HasBitsImpl<std::remove_cv_t<std::variant_alternative_t<I, T>>>() && ...);
+    return (HasBitsImpl<std::remove_cv_t<std::variant_alternative_t<Index, T>>>() && ...);
   } else {
-    return (HasBitsImpl<std::remove_cvref_t<std::tuple_element_t<I, T>>>() && ...);
+    return (HasBitsImpl<std::remove_cvref_t<std::tuple_element_t<Index, T>>>() && ...);
   }
 }
 
@@ -198,9 +201,10 @@ void AppendPart(Trace& trace, std::string_view name, const T& value) {
   } else if constexpr (internal::Element<T>) {
     trace.push_back({std::string(name), internal::ViewOf(std::addressof(value))});
   } else if constexpr (internal::IsTuple<T>::value) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (AppendPart(trace, JoinName(name, "[" + std::to_string(I) + "]"), std::get<I>(value)), ...);
-    }(std::make_index_sequence<std::tuple_size_v<T>>{});
+    [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+      (AppendPart(trace, JoinName(name, "[" + std::to_string(Index) + "]"), std::get<Index>(value)), ...);
+    }
+    (std::make_index_sequence<std::tuple_size_v<T>>{});
   } else if constexpr (internal::IsOptional<T>::value) {
     // An empty optional is a part of zero elements, so that it is not the same as no part at all.
     if (value.has_value()) {

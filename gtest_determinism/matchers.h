@@ -40,7 +40,8 @@ MATCHER(IsNondeterministic, negation ? "shows no difference between its runs" : 
 }
 
 // The outcome of those runs is this one.
-MATCHER_P(HasOutcome, outcome, (negation ? "has not the outcome " : "has the outcome ") + std::string(NameOf(outcome))) {
+MATCHER_P(HasOutcome, outcome,
+          (negation ? "has not the outcome " : "has the outcome ") + std::string(NameOf(outcome))) {
   *result_listener << "with the outcome " << NameOf(arg.outcome);
   return arg.outcome == outcome;
 }

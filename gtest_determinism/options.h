@@ -46,7 +46,8 @@ struct Options {
   // outcome inconclusive; a control that must not differ and does, any outcome.
   std::vector<Control> controls = {};
   std::optional<std::uint64_t> seed = std::nullopt;  // of perturbations
-  std::optional<std::chrono::duration<double>> budget = std::nullopt;  // stop after this time; what was not run is not claimed
+  std::optional<std::chrono::duration<double>> budget =
+      std::nullopt;  // stop after this time; what was not run is not claimed
   // The bounds stay valid: for one deviation they are those of inverse sampling
   // or wider.
   bool stop_at_first_difference = false;

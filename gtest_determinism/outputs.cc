@@ -26,7 +26,8 @@ std::size_t ElementsOf(std::string_view name, const std::vector<std::int64_t>& s
   std::size_t elements = 1;
   for (const std::int64_t extent : shape) {
     if (extent < 0) throw std::invalid_argument("output '" + std::string(name) + "' has a negative extent");
-    if (extent != 0 && elements > std::numeric_limits<std::ptrdiff_t>::max() / size / static_cast<std::size_t>(extent)) {
+    if (extent != 0 &&
+        elements > std::numeric_limits<std::ptrdiff_t>::max() / size / static_cast<std::size_t>(extent)) {
       throw std::invalid_argument("output '" + std::string(name) + "' is larger than the address space");
     }
     elements *= static_cast<std::size_t>(extent);
@@ -103,10 +104,10 @@ void Outputs::CheckFences(const Buffered& buffer) const {
         before ? static_cast<std::size_t>(std::find_if(fence.rbegin(), fence.rend(), wrong) - fence.rbegin()) + 1
                : static_cast<std::size_t>(std::find_if(fence.begin(), fence.end(), wrong) - fence.begin());
     if (at == (before ? kFenceBytes + 1 : kFenceBytes)) return;
-    throw OutputError("run " + std::to_string(run_) + " wrote outside output '" + buffer.name + "': " +
-                      "byte " + (before ? "-" + std::to_string(at) : std::to_string(buffer.view.bytes + at)) + " of its " +
-                      std::to_string(buffer.view.bytes) +
-                      " (" + Hex(fence[before ? kFenceBytes - at : at]) + " instead of the fence's " + Hex(poison) + ")");
+    throw OutputError("run " + std::to_string(run_) + " wrote outside output '" + buffer.name + "': " + "byte " +
+                      (before ? "-" + std::to_string(at) : std::to_string(buffer.view.bytes + at)) + " of its " +
+                      std::to_string(buffer.view.bytes) + " (" + Hex(fence[before ? kFenceBytes - at : at]) +
+                      " instead of the fence's " + Hex(poison) + ")");
   };
   check(0, true);
   check(kFenceBytes + buffer.view.bytes, false);
@@ -150,8 +151,8 @@ std::string Outputs::ExplainElement(std::size_t part, std::int64_t element, cons
   const std::size_t size = SizeOf(view.dtype);
   std::vector<unsigned char> bytes(size);
   const auto holds = [&](const BitView& from, std::uint8_t poison) {
-    from.space->CopyToHost(bytes.data(), static_cast<const unsigned char*>(from.data) + static_cast<std::size_t>(element) * size,
-                           size);
+    from.space->CopyToHost(
+        bytes.data(), static_cast<const unsigned char*>(from.data) + static_cast<std::size_t>(element) * size, size);
     return std::all_of(bytes.begin(), bytes.end(), [&](unsigned char byte) { return byte == poison; });
   };
   const auto note = [](int run) {

@@ -37,12 +37,13 @@ struct Divergence {
   int part_index = 0;  // its position in the trace
   int different_parts = 0;
   int parts = 0;
-  BitDiff diff;        // of that part, run 0 against `run`
-  std::string note;    // what else is known of it, "" if nothing: "not written in run 3: holds its poison 0x5a"
+  BitDiff diff;      // of that part, run 0 against `run`
+  std::string note;  // what else is known of it, "" if nothing: "not written in run 3: holds its poison 0x5a"
 };
 
 // Statement about p, the probability that a run differs from run 0. Assumes
-// independent runs; over several inputs p is the mean of their rates. One-sided Clopper-Pearson bounds (Biometrika 26, 1934).
+// independent runs; over several inputs p is the mean of their rates. One-sided Clopper-Pearson bounds (Biometrika 26,
+// 1934).
 struct Power {
   int comparisons = 0;  // runs - 1, summed over the inputs
   int deviations = 0;
@@ -54,7 +55,7 @@ struct Power {
 
 // A control proves that the check could have failed, or that it does not cry wolf.
 struct ControlResult {
-  std::string name;               // "arrival_order_matmul"
+  std::string name;                // "arrival_order_matmul"
   bool expects_difference = true;  // true: must be seen to differ; false: must not
   Outcome outcome = Outcome::kSkipped;
   int runs = 0;
@@ -65,15 +66,15 @@ struct ControlResult {
 
 struct Report {
   Outcome outcome = Outcome::kInconclusive;
-  std::string reason;      // for kInconclusive, kSkipped, kError: one line
+  std::string reason;                   // for kInconclusive, kSkipped, kError: one line
   std::string property = "run_to_run";  // the claim's name; properties are separate claims
   int requested_runs = 0;
-  int runs = 0;    // completed, for each input; where a budget cut some short, the fewest
-  int inputs = 0;  // different inputs that were run at all
+  int runs = 0;               // completed, for each input; where a budget cut some short, the fewest
+  int inputs = 0;             // different inputs that were run at all
   std::int64_t elements = 0;  // elements compared in one run
   std::int64_t bytes = 0;
-  std::vector<Pattern> patterns;    // of input 0, by first appearance
-  std::vector<int> pattern_of_run;  // of input 0: index into `patterns`
+  std::vector<Pattern> patterns;       // of input 0, by first appearance
+  std::vector<int> pattern_of_run;     // of input 0: index into `patterns`
   std::vector<int> distinct_of_input;  // distinct patterns, by input
   bool compared_by_digest_only = false;
   std::optional<Divergence> first_divergence;

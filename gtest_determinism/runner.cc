@@ -288,12 +288,14 @@ class Runner {
     const std::string where = "the lowest bit of element " + std::to_string(element) +
                               (trace[part].name.empty() ? "" : " of '" + trace[part].name + "'");
     const bool at_its_place =
-        found && (options_.digest_only || (found->part_index == static_cast<int>(part) && found->different_parts == 1 &&
-                                           found->diff.element == static_cast<std::int64_t>(element) &&
-                                           found->diff.different_elements == 1));
+        found && (options_.digest_only ||
+                  (found->part_index == static_cast<int>(part) && found->different_parts == 1 &&
+                   found->diff.element == static_cast<std::int64_t>(element) && found->diff.different_elements == 1));
     control.as_expected = at_its_place;
     control.detail = where + " flipped in a copy of run 0: " +
-                     (at_its_place ? "found" : found ? "found in another place" : "not found");
+                     (at_its_place ? "found"
+                      : found      ? "found in another place"
+                                   : "not found");
     report_.controls.push_back(std::move(control));
   }
 
@@ -331,8 +333,7 @@ class Runner {
 
   void Conclude() {
     Fill();
-    const bool flip_found =
-        !report_.controls.empty() && report_.controls.front().as_expected;
+    const bool flip_found = !report_.controls.empty() && report_.controls.front().as_expected;
     for (const Control& control : options_.controls) RunControl(control);
     report_.outcome = deviations_ > 0 ? Outcome::kNondeterministic : Outcome::kBitExact;
     if (comparisons_ == 0) {
@@ -341,22 +342,25 @@ class Runner {
       return;
     }
     if (!flip_found) {
-      Inconclusive("the comparison is broken: " + (report_.controls.empty() ? "it was not checked" : report_.controls.front().detail));
+      Inconclusive("the comparison is broken: " +
+                   (report_.controls.empty() ? "it was not checked" : report_.controls.front().detail));
       return;
     }
     for (const ControlResult& control : report_.controls) {
       if (control.as_expected) continue;
       if (report_.outcome == Outcome::kBitExact || !control.expects_difference) {
-        Inconclusive("control '" + control.name + "' " +
-                     (control.expects_difference ? "should have differed and did not" : "should not have differed and did") +
-                     ": " + control.detail);
+        Inconclusive(
+            "control '" + control.name + "' " +
+            (control.expects_difference ? "should have differed and did not" : "should not have differed and did") +
+            ": " + control.detail);
         return;
       }
     }
     if (report_.outcome == Outcome::kBitExact && rate_below_ && report_.power.upper_bound > *rate_below_) {
       char text[160];
-      std::snprintf(text, sizeof(text), "%d equal comparisons exclude rates above %.3g only, not above the %.3g asked for",
-                    comparisons_, report_.power.upper_bound, *rate_below_);
+      std::snprintf(text, sizeof(text),
+                    "%d equal comparisons exclude rates above %.3g only, not above the %.3g asked for", comparisons_,
+                    report_.power.upper_bound, *rate_below_);
       Inconclusive(std::string(text) + (budget_ended_ ? ": the time budget ended the runs" : ""));
     }
   }

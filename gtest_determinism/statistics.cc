@@ -67,8 +67,7 @@ double RegularizedIncompleteBeta(double a, double b, double x) {
     throw std::invalid_argument("I_x(a, b) needs a > 0, b > 0 and 0 <= x <= 1");
   }
   if (x == 0 || x == 1) return x;
-  const double front =
-      std::exp(LogGamma(a + b) - LogGamma(a) - LogGamma(b) + a * std::log(x) + b * std::log1p(-x));
+  const double front = std::exp(LogGamma(a + b) - LogGamma(a) - LogGamma(b) + a * std::log(x) + b * std::log1p(-x));
   // I_x(a, b) = 1 - I_{1-x}(b, a), DLMF 8.17.4: take the side that converges.
   if (x < (a + 1) / (a + b + 2)) return front * BetaContinuedFraction(a, b, x) / a;
   return 1 - front * BetaContinuedFraction(b, a, 1 - x) / b;

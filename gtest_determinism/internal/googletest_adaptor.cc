@@ -94,8 +94,9 @@ void RecordProperties(const PublishedReport& published) {
 }
 
 std::string ShellQuoted(const std::string& word) {
-  const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                             "0123456789_-+./:=@%,") == std::string::npos;
+  const bool plain = !word.empty() && word.find_first_not_of(
+                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                          "0123456789_-+./:=@%,") == std::string::npos;
   if (plain) return word;
   std::string quoted = "'";
   for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -119,7 +120,8 @@ std::string RerunCommand(int runs, std::uint64_t seed) {
     command += "DETERMINISM_RUNS=" + std::to_string(runs) + " DETERMINISM_SEED=" + std::to_string(seed) + " ";
   }
   // Always quoted: names of parameterized tests may hold what a shell expands.
-  command += ShellQuoted(configuration.program) + " --gtest_filter='" + test->test_suite_name() + "." + test->name() + "'";
+  command +=
+      ShellQuoted(configuration.program) + " --gtest_filter='" + test->test_suite_name() + "." + test->name() + "'";
   if (configuration.flags_parsed && with_runs) {
     command += " --determinism_runs=" + std::to_string(runs) + " --determinism_seed=" + std::to_string(seed);
   }

@@ -59,13 +59,11 @@ constexpr char kFourthRun[] =
     "    Rate: 11.1 % of runs; at least 0.568 %, at most 42.9 %, each with 95 % certainty if runs are independent\n";
 
 TEST_F(Messages, ExpectDeterministic) {
-  const std::vector<std::string> failures =
-      FailuresOf([] { EXPECT_DETERMINISTIC(FourthRunDiffers) << "streamed"; });
-  EXPECT_THAT(failures,
-              testing::ElementsAre(std::string("Expected: FourthRunDiffers gives one bit pattern in 10 runs\n") +
-                                   kFourthRun +
-                                   "  Re-run: ./tests --gtest_filter='Messages.ExpectDeterministic' "
-                                   "--determinism_runs=10 --determinism_seed=42\nstreamed"));
+  const std::vector<std::string> failures = FailuresOf([] { EXPECT_DETERMINISTIC(FourthRunDiffers) << "streamed"; });
+  EXPECT_THAT(failures, testing::ElementsAre(
+                            std::string("Expected: FourthRunDiffers gives one bit pattern in 10 runs\n") + kFourthRun +
+                            "  Re-run: ./tests --gtest_filter='Messages.ExpectDeterministic' "
+                            "--determinism_runs=10 --determinism_seed=42\nstreamed"));
 }
 
 TEST_F(Messages, AssertDeterministicIsFatal) {
@@ -120,7 +118,9 @@ TEST_F(Messages, InputsAndACallable) {
 }
 
 TEST_F(Messages, OutputNeverWritten) {
-  EXPECT_NONFATAL_FAILURE(EXPECT_DETERMINISTIC([](Outputs& out) { out.Buffer<float>("y", {2, 2})[0] = 1; }),
+  EXPECT_NONFATAL_FAILURE(EXPECT_DETERMINISTIC([](Outputs& out) {
+                            out.Buffer<float>("y", {2, 2})[0] = 1;
+                          }),
                           "  Actual: error: element 1 of output 'y' was never written: it still holds the poison of "
                           "each run (3 of 4 elements)\n");
 }

@@ -20,7 +20,8 @@ TEST(SummarizeTest, BitExactStatesItsPowerAndAssumption) {
   EXPECT_EQ(Summarize(RunRepeated([] { return 1; }, options)),
             "2 of 2 runs bit-exact by digest; a deviation of probability >= 95 % per run would have been seen with 95 "
             "% certainty (1 comparison, if runs are independent)");
-  EXPECT_EQ(Summarize(RunRepeated(Inputs(4, [](int i) { return i; }), [](int i) { return i; }, Runs(30))),
+  EXPECT_EQ(Summarize(RunRepeated(
+                Inputs(4, [](int i) { return i; }), [](int i) { return i; }, Runs(30))),
             "4 inputs, for each 30 of 30 runs bit-exact; a deviation of probability >= 2.55 % per run would have been "
             "seen with 95 % certainty (116 comparisons, if runs are independent)");
 }

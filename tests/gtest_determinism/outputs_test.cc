@@ -65,8 +65,7 @@ TEST(OutputsTest, ElementThatIsSometimesWrittenIsADifference) {
 TEST(OutputsTest, WriteBehindTheEndIsNamed) {
   const Report report = RunRepeated(Kernel{.overrun = 1}, kPlain);
   EXPECT_EQ(report.outcome, Outcome::kError);
-  EXPECT_EQ(report.reason,
-            "run 0 wrote outside output 'y': byte 128 of its 128 (0x00 instead of the fence's 0xa5)");
+  EXPECT_EQ(report.reason, "run 0 wrote outside output 'y': byte 128 of its 128 (0x00 instead of the fence's 0xa5)");
 }
 
 TEST(OutputsTest, WriteBeforeTheBeginIsNamed) {

@@ -31,7 +31,8 @@ using Perturbations = std::vector<std::shared_ptr<Perturbation>>;
 std::vector<unsigned char> ReadUnset(std::size_t bytes) {
   auto* block = static_cast<unsigned char*>(std::malloc(bytes));
   std::vector<unsigned char> seen;
-  for (std::size_t i = 16; i < 48; ++i) seen.push_back(static_cast<unsigned char>(static_cast<volatile unsigned char*>(block)[i]));
+  for (std::size_t i = 16; i < 48; ++i)
+    seen.push_back(static_cast<unsigned char>(static_cast<volatile unsigned char*>(block)[i]));
   std::free(block);
   return seen;
 }

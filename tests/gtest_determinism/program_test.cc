@@ -57,8 +57,7 @@ TEST(Program, FailureNamesACommandThatFailsAgain) {
   const std::string key = "  Re-run: ";
   const std::size_t at = outcome.text.find(key);
   ASSERT_NE(at, std::string::npos) << outcome.text;
-  const std::string command =
-      outcome.text.substr(at + key.size(), outcome.text.find('\n', at) - at - key.size());
+  const std::string command = outcome.text.substr(at + key.size(), outcome.text.find('\n', at) - at - key.size());
   EXPECT_THAT(command, HasSubstr("--gtest_filter='Subject.Fails' --determinism_runs=9 --determinism_seed=7"));
   const Outcome again = RunProgram(command);
   EXPECT_EQ(again.code, 1);
@@ -137,9 +136,9 @@ TEST(Program, PropertiesReachTheJsonOfGtest) {
   std::ostringstream json;
   json << std::ifstream(path).rdbuf();
   std::remove(path.c_str());
-  EXPECT_THAT(json.str(), AllOf(HasSubstr("\"determinism_outcome\": \"nondeterministic\""),
-                                HasSubstr("\"determinism_first_run\": \"3\""),
-                                HasSubstr("\"determinism_deviations\": \"1\"")));
+  EXPECT_THAT(json.str(),
+              AllOf(HasSubstr("\"determinism_outcome\": \"nondeterministic\""),
+                    HasSubstr("\"determinism_first_run\": \"3\""), HasSubstr("\"determinism_deviations\": \"1\"")));
 }
 
 }  // namespace

@@ -60,9 +60,9 @@ TEST(ResultSinkTest, AssertionsPublishWhatWhereAndHow) {
 TEST(ResultSinkTest, PropertiesAreNumberedFromTheSecondOn) {
   EXPECT_DETERMINISTIC_WITH((Options{.runs = 4}), [] { return 1; });
   EXPECT_DETERMINISTIC_WITH((Options{.runs = 5}), [] { return 1; });
-  EXPECT_THAT(Properties(), testing::IsSupersetOf({"determinism_runs=4", "determinism_outcome=bit_exact",
-                                                   "determinism_distinct=1", "determinism_2_runs=5",
-                                                   "determinism_2_upper_bound=0.527129"}));
+  EXPECT_THAT(Properties(),
+              testing::IsSupersetOf({"determinism_runs=4", "determinism_outcome=bit_exact", "determinism_distinct=1",
+                                     "determinism_2_runs=5", "determinism_2_upper_bound=0.527129"}));
 }
 
 TEST(ResultSinkTest, NobodyIsCalledAfterUnsubscribing) {

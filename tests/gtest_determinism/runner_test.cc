@@ -21,8 +21,8 @@ namespace gtest_determinism {
 namespace {
 
 using testing::AllOf;
-using testing::ElementsAre;
 using testing::Each;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Le;
 using testing::Not;
@@ -164,9 +164,9 @@ TEST(RunRepeatedTest, SkipRunsSkips) {
 
 TEST(RunRepeatedTest, WarmUpsAreNotCompared) {
   int calls = 0;
-  const Report report = RunRepeated(
-      [&calls] { return ++calls <= 3 ? calls : 10; },
-      {.runs = 4, .warmups = 3, .perturbations = std::vector<std::shared_ptr<Perturbation>>{}});
+  const Report report =
+      RunRepeated([&calls] { return ++calls <= 3 ? calls : 10; },
+                  {.runs = 4, .warmups = 3, .perturbations = std::vector<std::shared_ptr<Perturbation>>{}});
   EXPECT_THAT(report, IsBitExact());
   EXPECT_EQ(calls, 7);
 }
@@ -208,7 +208,8 @@ TEST(RunRepeatedTest, RateBelowChoosesTheCount) {
 TEST(RunRepeatedTest, BudgetEndsTheRunsAndTheClaim) {
   Options options = Runs(1000000);
   options.budget = std::chrono::milliseconds(30);
-  const Report report = RunRepeated([] { return std::this_thread::sleep_for(std::chrono::milliseconds(1)), 1; }, options);
+  const Report report =
+      RunRepeated([] { return std::this_thread::sleep_for(std::chrono::milliseconds(1)), 1; }, options);
   EXPECT_TRUE(report.stopped_early);
   EXPECT_LT(report.runs, 1000);
   EXPECT_EQ(report.power.comparisons, report.runs - 1);
@@ -227,12 +228,13 @@ TEST(RunRepeatedTest, BudgetEndsTheRunsAndTheClaim) {
 
 TEST(InputsTest, EveryInputHasItsOwnRunZero) {
   std::vector<int> made;
-  const Report report = RunRepeated(Inputs(3,
-                                           [&made](int i) {
-                                             made.push_back(i);
-                                             return std::vector<int>(2, i);
-                                           }),
-                                    [](const std::vector<int>& v) { return v; }, Runs(4));
+  const Report report = RunRepeated(
+      Inputs(3,
+             [&made](int i) {
+               made.push_back(i);
+               return std::vector<int>(2, i);
+             }),
+      [](const std::vector<int>& v) { return v; }, Runs(4));
   EXPECT_THAT(report, IsBitExact());
   EXPECT_THAT(made, ElementsAre(0, 1, 2)) << "made once, then frozen";
   EXPECT_EQ(report.inputs, 3);
@@ -242,8 +244,8 @@ TEST(InputsTest, EveryInputHasItsOwnRunZero) {
 
 TEST(InputsTest, OneInputOfSeveralThatShowsIt) {
   int calls = 0;
-  const Report report = RunRepeated(Inputs(3, [](int i) { return i; }),
-                                    [&calls](int i) { return i == 1 ? ++calls % 2 : i; }, Runs(4));
+  const Report report = RunRepeated(
+      Inputs(3, [](int i) { return i; }), [&calls](int i) { return i == 1 ? ++calls % 2 : i; }, Runs(4));
   EXPECT_THAT(report, IsNondeterministic());
   EXPECT_THAT(report.distinct_of_input, ElementsAre(1, 2, 1));
   EXPECT_EQ(report.first_divergence->input, 1);
@@ -255,8 +257,8 @@ TEST(InputsTest, OneInputOfSeveralThatShowsIt) {
 }
 
 TEST(InputsTest, FillingOutputs) {
-  const Report report = RunRepeated(Inputs(2, [](int i) { return i; }),
-                                    [](int i, Outputs& out) { out.Buffer<int>("y", {1})[0] = i; }, Runs(3));
+  const Report report = RunRepeated(
+      Inputs(2, [](int i) { return i; }), [](int i, Outputs& out) { out.Buffer<int>("y", {1})[0] = i; }, Runs(3));
   EXPECT_THAT(report, IsBitExact());
 }
 
@@ -273,7 +275,8 @@ TEST(InputsTest, RateBelowIsSharedAmongThem) {
   Options options = Runs(0);
   options.runs.reset();
   options.rate_below = 0.05;
-  const Report report = RunRepeated(Inputs(4, [](int i) { return i; }), [](int i) { return i; }, options);
+  const Report report = RunRepeated(
+      Inputs(4, [](int i) { return i; }), [](int i) { return i; }, options);
   EXPECT_EQ(report.power.comparisons, 60);  // 59 are needed: 15 of each
   EXPECT_THAT(report, DeviationRateBelow(0.05));
 }
@@ -337,7 +340,9 @@ TEST(ControlTest, ComparisonThatSeesNothingIsInconclusive) {
 Control ControlOf(bool expects_difference, bool differs) {
   return {.name = expects_difference ? "arrival_order" : "ordered",
           .expects_difference = expects_difference,
-          .run = [differs] { return RunRepeated(Cycle(differs ? std::vector<float>{1, 2} : std::vector<float>{1}), Runs(4)); }};
+          .run = [differs] {
+            return RunRepeated(Cycle(differs ? std::vector<float>{1, 2} : std::vector<float>{1}), Runs(4));
+          }};
 }
 
 TEST(ControlTest, ThoseThatAreAsTheyMustBe) {
@@ -371,7 +376,8 @@ TEST(ControlTest, ExactTwinThatDiffersMakesEverythingInconclusive) {
 
 TEST(ControlTest, ControlThatThrowsIsNotAsItMustBe) {
   Options options = Runs(3);
-  options.controls = {{.name = "c", .expects_difference = true, .run = []() -> Report { throw std::runtime_error("x"); }}};
+  options.controls = {
+      {.name = "c", .expects_difference = true, .run = []() -> Report { throw std::runtime_error("x"); }}};
   const Report report = RunRepeated([] { return 1; }, options);
   EXPECT_EQ(report.outcome, Outcome::kInconclusive);
   EXPECT_THAT(report.reason, HasSubstr("it threw: x"));
