@@ -43,6 +43,9 @@ struct GroupBlock {
   const std::uint8_t* zeros;    // [tile width], lane order
   const std::uint16_t* scales;  // fp16 bits, [tile width], lane order
   int rows;                     // of K, at most kMaxBlockRows, a multiple of 8
+  // Words from each word to one that will be wanted soon: in a row-major layout
+  // the rows of a tile lie pages apart, which hardware prefetchers do not follow.
+  std::ptrdiff_t prefetch;
 };
 inline constexpr int kMaxBlockRows = 128;
 // Rows of x that `dot` takes at once.

@@ -19,11 +19,6 @@
 namespace int4::cpu {
 namespace {
 
-// Rows of words to ask for ahead: at M = 1 a tile of a row-major layout is a
-// walk with a stride of several pages, which hardware prefetchers do not follow.
-constexpr std::ptrdiff_t kPrefetchRowsAlongK = 8;
-constexpr std::ptrdiff_t kPrefetchRowsAlongN = 32;
-
 template <typename Body, int... kI>
 [[gnu::always_inline]] inline void UnrollImpl(Body&& body, std::integer_sequence<int, kI...>) {
   (body(std::integral_constant<int, kI>{}), ...);
@@ -63,7 +58,7 @@ struct Loops {
         W words[kVecs];
         for (int v = 0; v < kVecs; ++v) {
           words[v] = V::LoadWords(row + v * V::kLanes);
-          __builtin_prefetch(row + kPrefetchRowsAlongK * block.row_stride + v * V::kLanes);
+          __builtin_prefetch(row + v * V::kLanes + block.prefetch);
         }
         Unroll<8>([&](auto i) __attribute__((always_inline)) {
           F xs[kRows];
@@ -90,7 +85,7 @@ struct Loops {
       const std::uint32_t* row = block.words + c;
       for (int k = 0; k < block.rows; ++k, row += block.row_stride) {
         const W words = V::LoadWords(row);
-        __builtin_prefetch(row + kPrefetchRowsAlongN * block.row_stride);
+        __builtin_prefetch(row + block.prefetch);
         F xs[kRows];
         for (int r = 0; r < kRows; ++r) xs[r] = V::Broadcast(x[r * ldx + k]);
         Unroll<8>([&](auto i) __attribute__((always_inline)) {
@@ -139,7 +134,7 @@ struct Loops {
       float* const to = panel + static_cast<std::ptrdiff_t>(k) * kTileAlongK;
       for (int c = 0; c < kTileAlongK; c += V::kLanes) {
         const W words = V::LoadWords(row + c);
-        __builtin_prefetch(row + kPrefetchRowsAlongK * block.row_stride + c);
+        __builtin_prefetch(row + c + block.prefetch);
         const F zeros = V::BiasedZeros(block.zeros + c);
         Unroll<8>([&](auto i) __attribute__((always_inline)) {
           V::Store(to + i * kTileAlongK + c, V::Sub(V::template Nibble<i>(words), zeros));
@@ -156,7 +151,7 @@ struct Loops {
       const std::uint32_t* row = block.words + c;
       for (int k = 0; k < block.rows; ++k, row += block.row_stride) {
         const W words = V::LoadWords(row);
-        __builtin_prefetch(row + kPrefetchRowsAlongN * block.row_stride);
+        __builtin_prefetch(row + block.prefetch);
         float* const to = panel + static_cast<std::ptrdiff_t>(k) * kTileAlongN + c;
         Unroll<8>([&](auto i) __attribute__((always_inline)) {
           V::Store(to + i * kWords, V::Sub(V::template Nibble<i>(words), zeros[i]));
