@@ -2,7 +2,7 @@
 // gptq's arrival order, that it shows, and that its twin does not.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -18,13 +18,13 @@
 #include "gtest_determinism/torch.h"
 #include "kernels/cpu/arrival_pool.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/operators.h"
 #include "kernels/int4_matmul.h"
 #include "tests/kernels/random_layer.h"
 
 namespace int4 {
 namespace {
 
-using gtest_determinism::DistinctPatterns;
 using gtest_determinism::IsBitExact;
 using gtest_determinism::IsNondeterministic;
 using gtest_determinism::Options;
@@ -166,6 +166,19 @@ TEST_F(ArrivalOrder, TheDeterministicSwitchEndsIt) {
   at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false);
   EXPECT_THAT(switched, IsBitExact());
   EXPECT_TRUE(SameBits(y, kernel_->ForwardOrdered(x)));
+}
+
+// The operator keeps PyTorch's convention by itself, for a user who calls it by name.
+TEST_F(ArrivalOrder, TheOperatorFollowsTheSwitchToo) {
+  const QuantizedLinear layer = RandomLayer(Format::kGptq, {.k = 1024, .n = 256, .symmetric = true}, 1);
+  const at::Tensor x = RandomActivations(256, 1024, at::kHalf, 2);
+  const at::Tensor zeros = at::full({8, 256}, 8, at::kByte);
+  const auto call = [&] { return cpu::GptqGemm(x, layer.qweight, zeros, layer.scales, std::nullopt, 256); };
+  EXPECT_THAT(RunRepeated(call, Runs(200)), IsNondeterministic());
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  const Report switched = RunRepeated(call, Runs(200));
+  at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false);
+  EXPECT_THAT(switched, IsBitExact());
 }
 
 // Two addends commute, so two slices have one sum whichever comes first.
