@@ -9,6 +9,9 @@
 namespace reporters {
 namespace {
 
+using gtest_determinism::PublishedReport;
+using gtest_determinism::ResultSink;
+
 std::string Where(const testing::TestPartResult& part) {
   if (part.file_name() == nullptr) return "";
   return std::string(part.file_name()) + ":" + std::to_string(part.line_number()) + ": ";
@@ -38,13 +41,16 @@ int RunRecord::Count(TestResult result) const {
       std::count_if(tests.begin(), tests.end(), [&](const TestRecord& test) { return test.result == result; }));
 }
 
-GTestCollector::GTestCollector(RunRecord* record, std::function<void(const TestRecord&)> on_test)
-    : record_(record), on_test_(std::move(on_test)) {}
-
-void GTestCollector::OnAssertion(AssertionRecord assertion) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  assertions_.push_back(std::move(assertion));
+GTestCollector::GTestCollector(RunRecord* record, std::function<void(const TestRecord&)> on_test,
+                               std::function<void(const std::string&)> on_start)
+    : record_(record), on_test_(std::move(on_test)), on_start_(std::move(on_start)) {
+  subscription_ = ResultSink::Instance().Subscribe([this](const PublishedReport& published) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    assertions_.push_back(published);
+  });
 }
+
+GTestCollector::~GTestCollector() { ResultSink::Instance().Unsubscribe(subscription_); }
 
 void GTestCollector::OnTestProgramStart(const testing::UnitTest&) {
   if (record_->started_at.empty()) record_->started_at = IsoTimeNow();
@@ -55,7 +61,10 @@ void GTestCollector::OnTestProgramStart(const testing::UnitTest&) {
 
 void GTestCollector::OnTestIterationStart(const testing::UnitTest&, int iteration) { iteration_ = iteration; }
 
-void GTestCollector::OnTestStart(const testing::TestInfo&) { in_test_ = true; }
+void GTestCollector::OnTestStart(const testing::TestInfo& test_info) {
+  in_test_ = true;
+  if (on_start_) on_start_(std::string(test_info.test_suite_name()) + "." + test_info.name());
+}
 
 void GTestCollector::OnTestPartResult(const testing::TestPartResult& result) {
   // Within a test all parts are read when it ends.

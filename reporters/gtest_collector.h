@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "reporters/run_record.h"
@@ -13,18 +14,19 @@
 namespace reporters {
 
 // Keeps every execution of every test over all iterations of --gtest_repeat,
-// with what GoogleTest's own JSON loses: skip reasons (1.12) and earlier
-// iterations. Append it to testing::UnitTest::GetInstance()->listeners(), which
-// then own it.
+// with what GoogleTest's own JSON loses: skip reasons (1.12), earlier
+// iterations, and the Reports that assertions publish in ResultSink. Append it to
+// testing::UnitTest::GetInstance()->listeners(), which then own it.
 class GTestCollector : public testing::EmptyTestEventListener {
  public:
-  // `record` must outlive the listener. `on_test` is called after each test,
-  // with the journal for example.
-  explicit GTestCollector(RunRecord* record, std::function<void(const TestRecord&)> on_test = nullptr);
+  // Subscribes to ResultSink. `record` must outlive the listener. `on_test` is
+  // called after each test and `on_start` before it, for a journal.
+  explicit GTestCollector(RunRecord* record, std::function<void(const TestRecord&)> on_test = nullptr,
+                          std::function<void(const std::string&)> on_start = nullptr);
 
-  // An assertion of the running test; from any thread. Outside a test it is
-  // kept with the next one that ends.
-  void OnAssertion(AssertionRecord assertion);
+  ~GTestCollector() override;
+  GTestCollector(const GTestCollector&) = delete;
+  GTestCollector& operator=(const GTestCollector&) = delete;
 
   void OnTestProgramStart(const testing::UnitTest& unit_test) override;
   void OnTestIterationStart(const testing::UnitTest& unit_test, int iteration) override;
@@ -38,10 +40,12 @@ class GTestCollector : public testing::EmptyTestEventListener {
  private:
   RunRecord* const record_;
   const std::function<void(const TestRecord&)> on_test_;
+  const std::function<void(const std::string&)> on_start_;
   int iteration_ = 0;
   bool in_test_ = false;
-  std::mutex mutex_;  // of assertions_
-  std::vector<AssertionRecord> assertions_;
+  int subscription_ = 0;
+  std::mutex mutex_;  // of assertions_: an assertion may be made on any thread
+  std::vector<gtest_determinism::PublishedReport> assertions_;  // of the running test
 };
 
 }  // namespace reporters

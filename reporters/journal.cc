@@ -93,8 +93,10 @@ void Journal::Append(const VariantRecord& record, const Verdict& verdict, const 
 
 void Journal::Append(const TestRecord& test) {
   Json assertions = Json::array();
-  for (const AssertionRecord& assertion : test.assertions) {
+  for (const gtest_determinism::PublishedReport& assertion : test.assertions) {
     Json json = ReportJson(assertion.report);
+    json["assertion"] = assertion.assertion;
+    json["passed"] = assertion.passed ? Json(*assertion.passed) : Json(nullptr);
     json["expression"] = assertion.expression;
     json["location"] = assertion.file + ":" + std::to_string(assertion.line);
     assertions.push_back(json);

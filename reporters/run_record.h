@@ -6,21 +6,14 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "gtest_determinism/report.h"
+#include "gtest_determinism/result_sink.h"
 #include "reporters/record.h"
 
 namespace reporters {
-
-// One assertion over repetitions that a test made.
-struct AssertionRecord {
-  std::string expression;  // as written in the test
-  std::string file;
-  int line = 0;
-  gtest_determinism::Report report;
-};
 
 enum class TestResult : std::uint8_t { kPassed, kFailed, kSkipped };
 std::string_view NameOf(TestResult result);  // "passed", "failed", "skipped"
@@ -35,7 +28,7 @@ struct TestRecord {
   std::vector<std::string> skip_reasons;
   std::vector<std::string> failures;  // "file:line: message"
   std::vector<std::pair<std::string, std::string>> properties;
-  std::vector<AssertionRecord> assertions;
+  std::vector<gtest_determinism::PublishedReport> assertions;  // in order
 };
 
 // Outside every test: a SetUpTestSuite, an Environment.
