@@ -61,17 +61,18 @@ void GTestCollector::OnTestProgramStart(const testing::UnitTest&) {
 
 void GTestCollector::OnTestIterationStart(const testing::UnitTest&, int iteration) { iteration_ = iteration; }
 
+void GTestCollector::OnTestSuiteStart(const testing::TestSuite& test_suite) { suite_ = test_suite.name(); }
+
 void GTestCollector::OnTestStart(const testing::TestInfo& test_info) {
   in_test_ = true;
   if (on_start_) on_start_(std::string(test_info.test_suite_name()) + "." + test_info.name());
 }
 
 void GTestCollector::OnTestPartResult(const testing::TestPartResult& result) {
-  // Within a test all parts are read when it ends.
+  // Within a test all parts are read when it ends. UnitTest must not be asked
+  // here: it holds its lock while it reports a part.
   if (in_test_ || !result.failed()) return;
-  const testing::TestSuite* suite = testing::UnitTest::GetInstance()->current_test_suite();
-  record_->suite_failures.push_back(
-      {suite == nullptr ? "" : suite->name(), iteration_, Where(result) + result.message()});
+  record_->suite_failures.push_back({suite_, iteration_, Where(result) + result.message()});
 }
 
 void GTestCollector::OnTestEnd(const testing::TestInfo& test_info) {
@@ -101,7 +102,7 @@ void GTestCollector::OnTestEnd(const testing::TestInfo& test_info) {
   if (on_test_) on_test_(test);
 }
 
-void GTestCollector::OnTestSuiteEnd(const testing::TestSuite&) { in_test_ = false; }
+void GTestCollector::OnTestSuiteEnd(const testing::TestSuite&) { suite_.clear(); }
 
 void GTestCollector::OnTestIterationEnd(const testing::UnitTest&, int iteration) {
   record_->iterations = iteration + 1;

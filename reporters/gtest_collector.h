@@ -30,6 +30,7 @@ class GTestCollector : public testing::EmptyTestEventListener {
 
   void OnTestProgramStart(const testing::UnitTest& unit_test) override;
   void OnTestIterationStart(const testing::UnitTest& unit_test, int iteration) override;
+  void OnTestSuiteStart(const testing::TestSuite& test_suite) override;
   void OnTestStart(const testing::TestInfo& test_info) override;
   void OnTestPartResult(const testing::TestPartResult& result) override;
   void OnTestEnd(const testing::TestInfo& test_info) override;
@@ -42,6 +43,7 @@ class GTestCollector : public testing::EmptyTestEventListener {
   const std::function<void(const TestRecord&)> on_test_;
   const std::function<void(const std::string&)> on_start_;
   int iteration_ = 0;
+  std::string suite_;  // running, "" between suites
   bool in_test_ = false;
   int subscription_ = 0;
   std::mutex mutex_;  // of assertions_: an assertion may be made on any thread
