@@ -6,7 +6,7 @@ namespace suites {
 namespace {
 
 // The operator that a float32 run must show: no INT4 kernel takes part in it.
-constexpr char kFloatMatmul[] = "aten::linear";
+constexpr char kFloatMatmul[] = "qwen3::linear";
 
 LoadedEngine LoadOpenVino(const LocatedModel& model, const SuiteOptions& options, Mode mode) {
   OpenVinoOptions settings;

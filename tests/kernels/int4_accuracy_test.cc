@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <limits>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -165,12 +166,18 @@ TEST(FirstOutside, SeesOneUlpBeyondTheBound) {
   EXPECT_EQ(FirstOutside(y, reference), "");
 }
 
-class SpecialValues : public testing::TestWithParam<std::pair<const char*, Format>> {
+struct FamilyAndFormat {
+  const char* family;
+  Format format;
+};
+void PrintTo(const FamilyAndFormat& param, std::ostream* out) { *out << param.family; }
+
+class SpecialValues : public testing::TestWithParam<FamilyAndFormat> {
  protected:
   static constexpr std::int64_t kK = 256, kN = 72;
   SpecialValues()
-      : layer_(RandomLayer(GetParam().second, {.k = kK, .n = kN}, 9)),
-        kernel_(MakeInt4Matmul({GetParam().first}, layer_)) {}
+      : layer_(RandomLayer(GetParam().format, {.k = kK, .n = kN}, 9)),
+        kernel_(MakeInt4Matmul({GetParam().family}, layer_)) {}
   QuantizedLinear layer_;
   std::unique_ptr<Int4Matmul> kernel_;
 };
@@ -221,7 +228,7 @@ TEST_P(SpecialValues, SumsBeyondHalfOverflowToInfinity) {
     ++infinite;
     // Split-K meets inf - inf where two slices overflow to opposite signs.
     const float actual = y[0][n].item<float>();
-    EXPECT_TRUE(std::isinf(actual) || (std::string(GetParam().first) == "gptq" && std::isnan(actual))) << n;
+    EXPECT_TRUE(std::isinf(actual) || (std::string(GetParam().family) == "gptq" && std::isnan(actual))) << n;
   }
   EXPECT_GT(infinite, 0);
 }
@@ -233,9 +240,9 @@ TEST_P(SpecialValues, NoRowsGiveAnEmptyResult) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, SpecialValues,
-                         testing::Values(std::pair{"marlin", Format::kAwq}, std::pair{"awq", Format::kAwq},
-                                         std::pair{"gptq", Format::kGptq}),
-                         [](const auto& info) { return std::string(info.param.first); });
+                         testing::Values(FamilyAndFormat{"marlin", Format::kAwq}, FamilyAndFormat{"awq", Format::kAwq},
+                                         FamilyAndFormat{"gptq", Format::kGptq}),
+                         [](const auto& info) { return std::string(info.param.family); });
 
 }  // namespace
 }  // namespace int4

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstring>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -18,8 +18,8 @@ namespace {
 
 using Gemm = void (*)(const Weights&, const std::uint16_t*, std::int64_t, std::uint16_t*);
 
-// A layer of kGroup-row groups in either layout, padded with codes that would
-// show: 15, with a scale of infinity.
+// A layer in either layout, with a zero point of 8 and a scale of 1 / 64, padded
+// with codes that would show: 15.
 struct Layer {
   Layer(WordLayout layout, std::int64_t k, std::int64_t n) {
     weights.layout = layout;
@@ -54,6 +54,8 @@ struct Case {
   WordLayout layout;
   Gemm gemm;
 };
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 class RawGemm : public testing::TestWithParam<Case> {};
 
@@ -96,13 +98,10 @@ TEST_P(RawGemm, SumsOfAColumnByHand) {
   for (std::int64_t n = 0; n < 72; ++n) {
     int sum = 0;
     for (std::int64_t k = 0; k < 128; ++k) sum += codes[k * layer.weights.padded_n() + n] - 8;
-    float actual;
-    PortableMicrokernels(WordLayout::kAlongK);
-    std::uint16_t eight[8] = {y[n]};
+    const std::uint16_t eight[8] = {y[n]};
     float floats[8];
     PortableMicrokernels(WordLayout::kAlongK).half_to_float(eight, floats, 8);
-    actual = floats[0];
-    EXPECT_EQ(actual, static_cast<float>(sum) / 64) << n;
+    EXPECT_EQ(floats[0], static_cast<float>(sum) / 64) << n;
   }
 }
 
