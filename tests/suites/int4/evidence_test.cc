@@ -1,0 +1,208 @@
+// Controls, profile and evidence on the embedded model. Each check stands
+// beside the case in which it must say no.
+#include "suites/int4/evidence.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/record_function.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "reporters/verdict.h"
+#include "suites/int4/controls.h"
+#include "suites/int4/engine_loader.h"
+#include "suites/int4/op_profile.h"
+#include "suites/int4/run_variant.h"
+
+namespace suites {
+namespace {
+
+using gtest_determinism::Outcome;
+using reporters::Finding;
+using testing::HasSubstr;
+
+const reporters::KernelEntry* Find(const reporters::KernelProfile& profile, const std::string& name) {
+  for (const auto& entry : profile.kernels) {
+    if (entry.name == name) return &entry;
+  }
+  return nullptr;
+}
+
+TEST(OpProfileTest, CountsOperatorsAndTheirSelfTime) {
+  const at::Tensor a = at::randn({32, 32});
+  OpProfiler profiler;
+  for (int i = 0; i < 3; ++i) {
+    RECORD_FUNCTION("test::outer", std::vector<c10::IValue>{});
+    at::mm(a, a);
+  }
+  const reporters::KernelProfile profile = profiler.Take("aten::mm");
+  EXPECT_EQ(profile.status, reporters::ProfileStatus::kOk);
+  EXPECT_EQ(profile.expected_count, 3);
+  ASSERT_NE(Find(profile, "aten::mm"), nullptr);
+  EXPECT_EQ(Find(profile, "aten::mm")->kind, reporters::KernelKind::kGemm);
+  ASSERT_NE(Find(profile, "test::outer"), nullptr);
+  EXPECT_EQ(Find(profile, "test::outer")->count, 3);
+}
+
+TEST(OpProfileTest, NothingRecordedIsEmptyAndAnAbsentKernelIsNotCounted) {
+  {
+    OpProfiler silent;
+    EXPECT_EQ(silent.Take("aten::mm").status, reporters::ProfileStatus::kEmpty);
+  }
+  const at::Tensor a = at::randn({8, 8});
+  OpProfiler profiler;
+  at::mm(a, a);
+  EXPECT_EQ(profiler.Take("determinism_int4::marlin_gemm").expected_count, 0);
+}
+
+TEST(OpProfileTest, WhatRanBeforeAndAfterIsNotRecorded) {
+  const at::Tensor a = at::randn({8, 8});
+  at::mm(a, a);
+  reporters::KernelProfile profile;
+  {
+    OpProfiler profiler;
+    at::matmul(a, a);
+    profile = profiler.Take("");
+  }
+  at::mm(a, a);
+  ASSERT_NE(Find(profile, "aten::mm"), nullptr);
+  EXPECT_EQ(Find(profile, "aten::mm")->count, 1);
+}
+
+class ReorderingBoundTest : public testing::Test {
+ protected:
+  static constexpr std::int64_t kK = 1024;
+  static constexpr std::int64_t kRows = 128;
+  ReorderingBoundTest() {
+    at::Generator generator = at::detail::createCPUGenerator(7);
+    x_ = at::randn({4, kK}, generator).to(at::kHalf).to(at::kFloat);
+    w_ = at::randn({kK, 16}, generator) * 0.05;
+    for (std::int64_t k = 0; k < kK; k += kRows) {
+      partial_.push_back(at::matmul(x_.narrow(1, k, kRows), w_.narrow(0, k, kRows)).to(at::kHalf));
+    }
+  }
+  // The partial sums added in fp16 in this order.
+  at::Tensor SumInOrder(const std::vector<int>& order) const {
+    at::Tensor sum = at::zeros({4, 16}, at::kHalf);
+    for (const int i : order) sum = sum + partial_[static_cast<std::size_t>(i)];
+    return sum.to(at::kDouble);
+  }
+  at::Tensor x_, w_;
+  std::vector<at::Tensor> partial_;
+};
+
+TEST_F(ReorderingBoundTest, HoldsForEveryOrderTriedAndIsNotMetByALostPartialSum) {
+  const at::Tensor bound = ReorderingBound(x_, w_, kRows);
+  std::vector<int> order(partial_.size());
+  std::iota(order.begin(), order.end(), 0);
+  const at::Tensor first = SumInOrder(order);
+  double largest = 0;
+  for (int i = 0; i < 500; ++i) {
+    std::next_permutation(order.begin(), order.end());
+    std::rotate(order.begin(), order.begin() + 3, order.end());
+    const at::Tensor difference = (SumInOrder(order) - first).abs();
+    EXPECT_TRUE((difference <= bound).all().item<bool>());
+    largest = std::max(largest, (difference / bound).max().item<double>());
+  }
+  // The orders tried do make a difference, else the test shows nothing.
+  EXPECT_GT(largest, 0.0);
+  order.pop_back();
+  EXPECT_FALSE(((SumInOrder(order) - first).abs() <= bound).all().item<bool>());
+}
+
+TEST_F(ReorderingBoundTest, OnePartialSumLeavesNothingToReorder) {
+  EXPECT_EQ(ReorderingBound(x_, w_, kK).max().item<double>(), 0.0);
+}
+
+class EmbeddedModelTest : public testing::Test {
+ protected:
+  EmbeddedModelTest() {
+    for (const Variant& variant : ReadVariants(SUITES_SOURCE_DIR "/variants.json")) variants_[variant.id] = variant;
+    context_.places.embedded = EMBEDDED_MODELS;
+    context_.default_prompt_file = SUITES_SOURCE_DIR "/prompts/default_prompt.txt";
+    context_.options.repetitions = 4;
+    context_.options.warmups = 0;
+    context_.options.max_tokens = 4;
+    context_.options.prompt_length = 64;
+  }
+  Generation Generate(const std::string& id) {
+    LoadedEngine loaded = LoadEngine(variants_[id], LocateModel(variants_[id], context_.places), context_.options, Mode::kBaseline);
+    return loaded.engine->Generate({1, 2, 3, 4}, {.max_tokens = 4});
+  }
+  std::map<std::string, Variant> variants_;
+  RunContext context_;
+};
+
+TEST_F(EmbeddedModelTest, ControlsBehaveAsTheyMust) {
+  const ModelConfig config = ReadModelConfig(std::filesystem::path(EMBEDDED_MODELS) / "awq");
+  const auto controls = RunControls(config, Generate("awq"), {});
+  ASSERT_EQ(controls.size(), 3u);
+  for (const auto& control : controls) EXPECT_TRUE(control.as_expected) << control.name << ": " << control.detail;
+}
+
+// Under the deterministic switch the arrival-order kernel is its ordered twin:
+// the control that must fire cannot, and must say so.
+TEST_F(EmbeddedModelTest, AControlThatCannotFireIsNotAsExpected) {
+  const ModelConfig config = ReadModelConfig(std::filesystem::path(EMBEDDED_MODELS) / "awq");
+  const Generation generation = Generate("awq");
+  at::globalContext().setDeterministicAlgorithms(true, true);
+  const auto controls = RunControls(config, generation, {.rows = 8, .max_runs = 10, .runs = 3});
+  at::globalContext().setDeterministicAlgorithms(false, false);
+  EXPECT_FALSE(controls[0].as_expected);
+  EXPECT_THAT(controls[0].detail, HasSubstr("two cores"));
+  EXPECT_TRUE(controls[1].as_expected);
+}
+
+TEST_F(EmbeddedModelTest, AVerdictNeedsItsKernelInTheProfile) {
+  reporters::VariantRecord record = RunVariant(variants_["awq"], context_);
+  ASSERT_TRUE(record.success) << record.error;
+  ASSERT_EQ(reporters::DeriveVerdict(record).outcome, Outcome::kBitExact) << reporters::DeriveVerdict(record).reason;
+
+  // The same model with the INT4 operator taken out: float32 matmuls instead.
+  SuiteOptions without_int4 = context_.options;
+  without_int4.compute = "fp32";
+  LoadedEngine loaded = LoadEngine(variants_["awq"], LocateModel(variants_["awq"], context_.places), without_int4, Mode::kBaseline);
+  OpProfiler profiler;
+  loaded.engine->Generate(record.prompt_ids, {.max_tokens = 4});
+  record.profile = profiler.Take(record.profile.expected_kernel);
+  EXPECT_FALSE(record.profile.kernels.empty());
+  const reporters::Verdict verdict = reporters::DeriveVerdict(record);
+  EXPECT_EQ(verdict.outcome, Outcome::kInconclusive);
+  EXPECT_FALSE(verdict.is_deterministic.has_value());
+  EXPECT_THAT(verdict.reason, HasSubstr("awq_gemm"));
+}
+
+TEST_F(EmbeddedModelTest, EvidenceNamesTheArrivalOrderMatmul) {
+  const LocatedModel model = LocateModel(variants_["gptq"], context_.places);
+  LoadedEngine loaded = LoadEngine(variants_["gptq"], model, context_.options, Mode::kBaseline);
+  std::vector<std::int64_t> prompt(256);
+  std::iota(prompt.begin(), prompt.end(), 100);
+  const auto evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model.folder), prompt, {.max_tokens = 4}, {.max_generations = 10});
+  EXPECT_EQ(evidence.first_operation.finding, Finding::kShown) << evidence.first_operation.detail;
+  // K = 1024 is eight partial sums; the model's other matmuls have two, which commute.
+  EXPECT_THAT(evidence.first_operation_name, HasSubstr("down_proj"));
+  EXPECT_TRUE(evidence.first_operation_is_int4);
+  EXPECT_EQ(evidence.replay_differs.finding, Finding::kShown) << evidence.replay_differs.detail;
+  EXPECT_EQ(evidence.ordered_twin_exact.finding, Finding::kShown) << evidence.ordered_twin_exact.detail;
+  EXPECT_EQ(evidence.within_rounding_bound.finding, Finding::kShown) << evidence.within_rounding_bound.detail;
+}
+
+TEST_F(EmbeddedModelTest, EvidenceOnAnExactKernelNamesNothing) {
+  const LocatedModel model = LocateModel(variants_["gptq_marlin"], context_.places);
+  LoadedEngine loaded = LoadEngine(variants_["gptq_marlin"], model, context_.options, Mode::kBaseline);
+  const auto evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model.folder), {1, 2, 3}, {.max_tokens = 4}, {.max_generations = 4});
+  EXPECT_EQ(evidence.first_operation.finding, Finding::kNotLookedAt);
+  EXPECT_EQ(evidence.replay_differs.finding, Finding::kNotLookedAt);
+  EXPECT_THAT(evidence.first_operation_name, testing::IsEmpty());
+}
+
+}  // namespace
+}  // namespace suites
