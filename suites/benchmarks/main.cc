@@ -4,36 +4,13 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
-#include <memory>
-#include <ostream>
 #include <vector>
 
-namespace {
-
-// Google Benchmark ends with 0 whatever failed; this counts.
-class CountingReporter : public benchmark::BenchmarkReporter {
- public:
-  explicit CountingReporter(std::unique_ptr<benchmark::BenchmarkReporter> display) : display_(std::move(display)) {}
-  bool ReportContext(const Context& context) override {
-    display_->SetOutputStream(&GetOutputStream());
-    display_->SetErrorStream(&GetErrorStream());
-    return display_->ReportContext(context);
-  }
-  void ReportRuns(const std::vector<Run>& runs) override {
-    for (const Run& run : runs) errors_ += run.error_occurred ? 1 : 0;
-    display_->ReportRuns(runs);
-  }
-  void Finalize() override { display_->Finalize(); }
-  int errors() const { return errors_; }
-
- private:
-  std::unique_ptr<benchmark::BenchmarkReporter> display_;
-  int errors_ = 0;
-};
-
-}  // namespace
+#include "reporters/benchmark_collector.h"
+#include "suites/startup/openmp_wait.h"
 
 int main(int argc, char** argv) {
+  suites::LimitOpenMpSpinning(argv);
   // Before the user's own, which win.
   static char repetitions[] = "--benchmark_repetitions=9";
   static char interleaving[] = "--benchmark_enable_random_interleaving=true";
@@ -44,17 +21,15 @@ int main(int argc, char** argv) {
   args.push_back(nullptr);
   benchmark::Initialize(&count, args.data());
   if (benchmark::ReportUnrecognizedArguments(count, args.data())) return 1;
-  CountingReporter reporter{std::unique_ptr<benchmark::BenchmarkReporter>(benchmark::CreateDefaultDisplayReporter())};
-  const std::size_t matched = benchmark::RunSpecifiedBenchmarks(&reporter);
+  reporters::RunRecord record;
+  reporters::BenchmarkCollector collector(&record);
+  const std::size_t matched = benchmark::RunSpecifiedBenchmarks(&collector);
   benchmark::Shutdown();
   if (matched == 0) {
     std::fputs("quant_benchmarks: no benchmark matches --benchmark_filter; --benchmark_list_tests=true lists them\n",
                stderr);
-    return 1;
+  } else if (collector.errors() > 0) {
+    std::fprintf(stderr, "quant_benchmarks: %d benchmarks failed, see ERROR OCCURRED above\n", collector.errors());
   }
-  if (reporter.errors() > 0) {
-    std::fprintf(stderr, "quant_benchmarks: %d benchmarks failed, see ERROR OCCURRED above\n", reporter.errors());
-    return 1;
-  }
-  return 0;
+  return collector.ExitCode(matched);
 }

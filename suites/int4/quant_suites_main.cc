@@ -21,6 +21,7 @@
 #include "suites/int4/int4_inference_test.h"
 #include "suites/int4/list_variants.h"
 #include "suites/int4/model_locator.h"
+#include "suites/startup/openmp_wait.h"
 
 namespace {
 
@@ -112,6 +113,7 @@ int Run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  suites::LimitOpenMpSpinning(argv);
   try {
     return Run(argc, argv);
   } catch (const std::exception& error) {

@@ -187,7 +187,10 @@ TEST_F(QuantSuitesTest, ADamagedCheckpointFailsItsVariantAndTheNextRuns) {
   json overlapping = json::parse(header);
   json misshaped = overlapping;
   const std::string name = "model.layers.0.mlp.down_proj.qweight";
-  overlapping[name]["data_offsets"] = overlapping["model.layers.1.mlp.down_proj.qweight"]["data_offsets"];
+  // One row more, so that it reaches into the tensor behind it.
+  overlapping[name]["shape"][0] = overlapping[name]["shape"][0].get<int>() + 1;
+  overlapping[name]["data_offsets"][1] =
+      overlapping[name]["data_offsets"][1].get<int>() + 4 * overlapping[name]["shape"][1].get<int>();
   misshaped[name]["shape"] = {misshaped[name]["shape"][1], misshaped[name]["shape"][0]};
 
   const std::vector<std::tuple<std::string, std::string, std::string>> damages = {

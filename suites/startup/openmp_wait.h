@@ -1,0 +1,17 @@
+#ifndef SUITES_STARTUP_OPENMP_WAIT_H_
+#define SUITES_STARTUP_OPENMP_WAIT_H_
+
+namespace suites {
+
+// libgomp's idle threads spin for milliseconds after each parallel region, and
+// on a machine with few cores that starves whoever needs them next: the threads
+// of the arrival-order kernel, OpenVINO, other processes. Sets GOMP_SPINCOUNT to
+// a few microseconds' worth, unless GOMP_SPINCOUNT or OMP_WAIT_POLICY is set,
+// and starts the program again, since libgomp reads it when it is loaded. To be
+// called first in main(); returns where there is nothing to do. The variable is
+// in the result's environment. Changes times, never bits.
+void LimitOpenMpSpinning(char** argv);
+
+}  // namespace suites
+
+#endif  // SUITES_STARTUP_OPENMP_WAIT_H_
