@@ -45,6 +45,8 @@ struct KernelProfile {
   std::vector<KernelEntry> kernels;
   std::string expected_kernel;      // the operator that must appear for the verdict to count
   std::int64_t expected_count = 0;  // how often it did
+  // How often it must, at least: one call of many is no proof that it did the work.
+  std::int64_t expected_at_least = 1;
 };
 
 // The three lists of the JSON. A kernel of kind kOther is sorted by its name.
@@ -160,6 +162,7 @@ struct Cost {
 
 struct VariantRecord {
   std::string variant, model, quantization, description, note;
+  std::string table_model;  // what the variants file names, "Qwen/Qwen3-8B-AWQ"; `model` is what ran
   std::string started_at;  // ISO 8601 with microseconds, local time as Python's isoformat()
   RunConfig config;
   bool success = false;
