@@ -36,7 +36,7 @@
 namespace gtest_determinism {
 
 // Publishes a Report that no macro made, under this name, and returns it:
-//   EXPECT_THAT(Record("atomic sum", RunRepeated(atomic_sum)), Not(IsBitExact()));
+//   EXPECT_THAT(Record("atomic sum", RunRepeated(atomic_sum)), IsNondeterministic());
 Report Record(std::string_view name, Report report, std::source_location where = std::source_location::current());
 
 namespace internal {

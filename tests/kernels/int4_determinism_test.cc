@@ -1,6 +1,5 @@
 // What each kernel promises: bits that depend on nothing but the inputs; for
 // gptq's arrival order, that it shows, and that its twin does not.
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/full.h>
 #include <gmock/gmock.h>
@@ -21,6 +20,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/operators.h"
 #include "kernels/int4_matmul.h"
+#include "tests/kernels/deterministic_scope.h"
 #include "tests/kernels/random_layer.h"
 
 namespace int4 {
@@ -29,7 +29,6 @@ namespace {
 using gtest_determinism::IsBitExact;
 using gtest_determinism::IsNondeterministic;
 using gtest_determinism::Options;
-using gtest_determinism::Report;
 using gtest_determinism::RunRepeated;
 
 Options Runs(int runs) { return {.runs = runs, .perturbations = {{}}}; }
@@ -162,12 +161,9 @@ TEST_F(ArrivalOrder, ShowsInOneRow) {
 
 TEST_F(ArrivalOrder, TheDeterministicSwitchEndsIt) {
   const at::Tensor x = RandomActivations(256, 1024, at::kHalf, 2);
-  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
-  const Report switched = RunRepeated([&] { return kernel_->Forward(x); }, Runs(200));
-  const at::Tensor y = kernel_->Forward(x);
-  at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false);
-  EXPECT_THAT(switched, IsBitExact());
-  EXPECT_TRUE(SameBits(y, kernel_->ForwardOrdered(x)));
+  const DeterministicScope scope;
+  EXPECT_THAT(RunRepeated([&] { return kernel_->Forward(x); }, Runs(200)), IsBitExact());
+  EXPECT_TRUE(SameBits(kernel_->Forward(x), kernel_->ForwardOrdered(x)));
 }
 
 // The operator keeps PyTorch's convention by itself, for a user who calls it by name.
@@ -177,10 +173,8 @@ TEST_F(ArrivalOrder, TheOperatorFollowsTheSwitchToo) {
   const at::Tensor zeros = at::full({8, 256}, 8, at::kByte);
   const auto call = [&] { return cpu::GptqGemm(x, layer.qweight, zeros, layer.scales, std::nullopt, 256); };
   EXPECT_THAT(RunRepeated(call, Runs(200)), IsNondeterministic());
-  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
-  const Report switched = RunRepeated(call, Runs(200));
-  at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false);
-  EXPECT_THAT(switched, IsBitExact());
+  const DeterministicScope scope;
+  EXPECT_THAT(RunRepeated(call, Runs(200)), IsBitExact());
 }
 
 // Two addends commute, so two slices have one sum whichever comes first.

@@ -1,6 +1,5 @@
 // The kernels as PyTorch operators: what a profiler sees, and what the
 // deterministic switch selects.
-#include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
 #include <gmock/gmock.h>
@@ -11,6 +10,7 @@
 #include <string>
 
 #include "kernels/int4_matmul.h"
+#include "tests/kernels/deterministic_scope.h"
 #include "tests/kernels/random_layer.h"
 
 namespace int4 {
@@ -38,12 +38,6 @@ std::set<std::string> OperatorsOf(Call call) {
   at::removeCallback(handle);
   return seen;
 }
-
-class DeterministicScope {
- public:
-  DeterministicScope() { at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true); }
-  ~DeterministicScope() { at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false); }
-};
 
 Format FormatOf(const std::string& family) {
   if (family == "tinygemm") return Format::kTorchaoTilePacked;
