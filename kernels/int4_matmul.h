@@ -68,6 +68,9 @@ struct KernelIdentity {
   std::string op;
   std::string ordered_op;  // the twin under the deterministic switch; "" if none
   Property property = Property::kUnknown;
+  // Rows of K behind each partial sum that is rounded to fp16 before it is added
+  // to the others; 0 where nothing is rounded in between.
+  std::int64_t rows_per_partial_sum = 0;
 };
 
 // A layer's weights in the layout of one kernel, ready to multiply.

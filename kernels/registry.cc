@@ -26,7 +26,7 @@ const std::vector<Entry>& Table() {
       {{"awq", "builtin", "cpu", kBuiltin, "determinism_int4::awq_gemm", "", Property::kBitExact},
        internal::MakeAwqCpu},
       {{"gptq", "builtin", "cpu", kBuiltin, "determinism_int4::gptq_gemm", "determinism_int4::gptq_gemm_ordered",
-        Property::kArrivalOrder},
+        Property::kArrivalOrder, /*rows_per_partial_sum=*/128},
        internal::MakeGptqCpu},
       {{"tinygemm", "aten", "cpu", TORCH_VERSION, "aten::_weight_int4pack_mm_for_cpu", "", Property::kUnknown},
        internal::MakeTinygemmCpu},

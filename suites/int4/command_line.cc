@@ -2,13 +2,19 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <string_view>
+
+#include "gtest_determinism/statistics.h"
+#include "suites/int4/variant.h"
 
 namespace suites {
 namespace {
 
 constexpr char kFooter[] =
-    "Every --gtest_ flag (--gtest_filter=*marlin*) and every --determinism_ flag works too;\n"
-    "--gtest_filter and --variants intersect.\n"
+    "Every --gtest_ flag works too (--gtest_filter=*marlin*); it and --variants intersect.\n"
+    "Of the library's flags --determinism_runs and --determinism_rate_below set the repetitions,\n"
+    "--determinism_seed the seed; _budget, _perturb, _quiet act as they do there, and\n"
+    "--determinism_strict makes expected noise a failure.\n"
     "\n"
     "A model is taken from --model-dir, else $QUANT_MODELS_DIR/{VARIANT, MODEL NAME}, else the\n"
     "Hugging Face cache ($HF_HUB_CACHE, $HF_HOME), else the embedded one. Nothing is downloaded.\n"
@@ -33,6 +39,20 @@ bool BelongsToGoogleTest(const std::string& argument) {
 }
 
 }  // namespace
+
+void ApplyDeterminismFlags(const gtest_determinism::Configuration& configuration, bool runs_given, bool seed_given,
+                           SuiteOptions& options) {
+  options.perturb = configuration.perturb;
+  if (seed_given && !options.seed_given) options.seed = configuration.seed;
+  if (!runs_given && !configuration.rate_below) return;
+  const std::string_view flag = configuration.rate_below ? "--determinism_rate_below" : "--determinism_runs";
+  if (options.repetitions_given) {
+    throw VariantError("--repetitions and " + std::string(flag) + " both say how often to repeat; give one");
+  }
+  options.repetitions = configuration.rate_below
+                            ? static_cast<int>(gtest_determinism::ComparisonsNeeded(*configuration.rate_below)) + 1
+                            : configuration.runs;
+}
 
 CommandLine ParseCommandLine(int argc, const char* const* argv, const std::filesystem::path& default_variants_file) {
   CommandLine result;
@@ -60,32 +80,33 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
   app.add_option("--provider", options.provider, "Whose kernels run: auto, builtin or vllm (default: auto)")
       ->check(CLI::IsMember({"auto", "builtin", "vllm"}))->type_name("NAME");
   app.add_option("--op-library", options.op_libraries, "Torch op library of a provider; may be repeated")->type_name("PATH")->allow_extra_args(false);
-  app.add_option("--repetitions", options.repetitions, "Generations compared in each mode (default: 20)")
-      ->check(CLI::Range(1, 1000000))->type_name("N");
+  app.add_flag("--embedded", options.embedded, "Use the embedded model only, also where another is found");
+  auto* repetitions = app.add_option("--repetitions", options.repetitions, "Generations compared in each mode (default: 20)")
+      ->check(CLI::Range(1, 1000000).description(""))->type_name("N");
   app.add_option("--warmups", options.warmups, "Generations before that, not compared (default: 3)")
-      ->check(CLI::Range(0, 1000))->type_name("N");
+      ->check(CLI::Range(0, 1000).description(""))->type_name("N");
   app.add_option("--max-tokens", options.max_tokens, "Tokens to generate; EOS does not stop (default: 50)")
-      ->check(CLI::Range(1, 1000000))->type_name("N");
+      ->check(CLI::Range(1, 1000000).description(""))->type_name("N");
   app.add_option("--max-model-len", options.max_model_len, "Longest prompt and continuation together (default: 8192)")
-      ->check(CLI::Range(2, 1 << 30))->type_name("N");
+      ->check(CLI::Range(2, 1 << 30).description(""))->type_name("N");
   auto* prompt = app.add_option("--prompt", options.prompt, "Prompt text")->type_name("TEXT");
   auto* prompt_file = app.add_option("--prompt-file", options.prompt_file, "File with the prompt's text (UTF-8)")->type_name("FILE");
   auto* prompt_ids = app.add_option("--prompt-ids", options.prompt_ids_file, "File with the prompt's token ids, a JSON list")->type_name("FILE");
   prompt->excludes(prompt_file)->excludes(prompt_ids);
   prompt_file->excludes(prompt_ids);
   app.add_option("--prompt-length", options.prompt_length, "Cut the prompt to its first N tokens")
-      ->check(CLI::Range(1, 1 << 30))->type_name("N");
-  app.add_option("--seed", options.seed, "Seed of the perturbations and of the control (default: 42)")->type_name("N");
+      ->check(CLI::Range(1, 1 << 30).description(""))->type_name("N");
+  auto* seed = app.add_option("--seed", options.seed, "Seed of the perturbations and of the control (default: 42)")->type_name("N");
   app.add_option("--compute", options.compute,
                  "fp16 or bf16: the INT4 kernels; fp32: the exact dequantized weights in float32, for comparison "
                  "with other engines (default: what the variant's kernel runs in)")
       ->check(CLI::IsMember({"auto", "fp16", "bf16", "fp32"}))->type_name("TYPE");
   app.add_option("--force-ids", options.force_ids_file, "Teacher forcing: these ids follow the prompt (JSON list)")->type_name("FILE");
   app.add_option("--dump-logits", options.dump_logits_dir, "Also write VARIANT.safetensors with prompt_logits and step_logits")->type_name("DIR");
-  app.add_option("--gpu-memory-utilization", options.gpu_memory_utilization, "Share of the free GPU memory that may be used (default: 0.9)")
-      ->check(CLI::Range(0.01, 1.0))->type_name("X");
+  app.add_option("--gpu-memory-utilization", options.gpu_memory_utilization, "Share of the free GPU memory that may be used (default: 0.9); no effect on a CPU")
+      ->check(CLI::Range(0.01, 1.0).description(""))->type_name("X");
   app.add_option("--threads", options.threads, "Threads of libtorch and OpenVINO (default: their own choice)")
-      ->check(CLI::Range(0, 4096))->type_name("N");
+      ->check(CLI::Range(0, 4096).description(""))->type_name("N");
 
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
@@ -98,6 +119,12 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
     std::cerr << "quant_suites: " << error.what() << "; see --help\n";
     result.exit_code = 2;
     return result;
+  }
+  options.repetitions_given = repetitions->count() > 0;
+  options.seed_given = seed->count() > 0;
+  if (options.embedded && !model_dirs.empty()) {
+    std::cerr << "quant_suites: --embedded and --model-dir contradict each other; give one\n";
+    result.exit_code = 2;
   }
   if (const auto error = SplitModelDirs(model_dirs, options.model_dirs)) {
     std::cerr << "quant_suites: " << *error << "; see --help\n";

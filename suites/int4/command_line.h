@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "gtest_determinism/configuration.h"
+
 namespace suites {
 
 struct SuiteOptions {
@@ -20,6 +22,7 @@ struct SuiteOptions {
   std::string device = "auto";    // "auto", "cpu", "cuda", "cuda:N"
   std::string provider = "auto";  // "auto", "builtin", "vllm"
   std::vector<std::filesystem::path> op_libraries;
+  bool embedded = false;  // no other model than the embedded one
   int repetitions = 20;
   int warmups = 3;
   int max_tokens = 50;
@@ -31,6 +34,10 @@ struct SuiteOptions {
   std::optional<std::filesystem::path> force_ids_file;
   std::optional<std::filesystem::path> dump_logits_dir;
   std::uint64_t seed = 42;
+  // Given on the command line, so that the library's flags of the same meaning
+  // do not change them.
+  bool repetitions_given = false, seed_given = false;
+  bool perturb = true;  // --determinism_perturb
   std::string compute = "auto";  // "auto": what the variant runs in; "fp16", "bf16", "fp32"
   double gpu_memory_utilization = 0.9;
   int threads = 0;  // 0: what libtorch chooses
@@ -45,6 +52,13 @@ struct CommandLine {
   // has been printed as one line.
   std::optional<int> exit_code;
 };
+
+// Lets the library's flags act: --determinism_runs and --determinism_rate_below
+// are repetitions, --determinism_seed is the seed, where --repetitions and --seed
+// are not given. `runs_given`, `seed_given`: a flag or its environment twin was
+// there. Throws VariantError where the two contradict each other.
+void ApplyDeterminismFlags(const gtest_determinism::Configuration& configuration, bool runs_given, bool seed_given,
+                           SuiteOptions& options);
 
 // `default_variants_file`: what --variants-file is where it is not given.
 CommandLine ParseCommandLine(int argc, const char* const* argv, const std::filesystem::path& default_variants_file);

@@ -10,18 +10,18 @@
 #include <algorithm>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "gtest_determinism/runner.h"
 #include "gtest_determinism/torch.h"
 #include "kernels/int4_matmul.h"
 #include "reporters/record.h"
+#include "suites/int4/undisturbed_runs.h"
+#include "suites/startup/cores.h"
 
 namespace suites {
 namespace {
 
 using gtest_determinism::ControlResult;
-using gtest_determinism::Options;
 using gtest_determinism::Outcome;
 using gtest_determinism::Report;
 using gtest_determinism::RunRepeated;
@@ -79,7 +79,7 @@ ControlResult FlippedBit(const Generation& generation, int runs) {
         }
         return copy;
       },
-      {.runs = runs, .perturbations = {{}}});
+      UndisturbedRuns(runs));
   ControlResult result = Judge(reporters::kFlippedLogitControl, true, report);
   const std::string part = "logits[" + std::to_string(row) + "]";
   const bool in_place = report.first_divergence && report.first_divergence->run == flipped_run &&
@@ -100,7 +100,7 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
   const at::Tensor x = at::randn({options.rows, linear.k}, generator).to(at::kHalf);
 
   const Report arrival = RunRepeated([&] { return matmul->Forward(x); },
-                                     {.runs = options.max_runs, .perturbations = {{}}, .stop_at_first_difference = true});
+                                     UndisturbedRuns(options.max_runs, /*stop_at_first_difference=*/true));
   ControlResult must_show = Judge(reporters::kArrivalOrderControl, true, arrival);
   must_show.detail = matmul->identity().op + " " + Shape(options.rows, *matmul) + ", " +
                      std::to_string((linear.k + 127) / 128) + " partial sums in arrival order: ";
@@ -108,11 +108,11 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
     must_show.detail += "differed in run " + std::to_string(arrival.first_divergence->run);
   } else {
     must_show.detail += "did not differ in " + std::to_string(arrival.runs) + " runs on " +
-                        std::to_string(std::thread::hardware_concurrency()) +
-                        " core(s); run where at least two cores are free";
+                        std::to_string(UsableCores()) +
+                        " usable core(s); run where at least two cores are free";
   }
 
-  const Report twin = RunRepeated([&] { return matmul->ForwardOrdered(x); }, {.runs = options.runs, .perturbations = {{}}});
+  const Report twin = RunRepeated([&] { return matmul->ForwardOrdered(x); }, UndisturbedRuns(options.runs));
   ControlResult must_not = Judge(reporters::kOrderedTwinControl, false, twin);
   must_not.detail = matmul->identity().ordered_op + " on the same numbers: " + std::to_string(twin.patterns.size()) +
                     (twin.patterns.size() == 1 ? " pattern in " : " patterns in ") + std::to_string(twin.runs) + " runs";

@@ -8,7 +8,20 @@ namespace {
 // The operator that a float32 run must show: no INT4 kernel takes part in it.
 constexpr char kFloatMatmul[] = "qwen3::linear";
 
+std::int64_t CountMatmuls(const Qwen3Engine& engine, const ModelConfig& config) {
+  std::int64_t count = 0;
+  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (const char* op : {"qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "gate_proj", "up_proj", "down_proj"}) {
+      count += engine.MatmulOf(static_cast<int>(layer), op) != nullptr ? 1 : 0;
+    }
+  }
+  return count;
+}
+
 LoadedEngine LoadOpenVino(const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+  if (options.compute == "fp16" || options.compute == "bf16") {
+    throw VariantError("--compute " + options.compute + ": the openvino runtime chooses its own precision; use auto or fp32");
+  }
   OpenVinoOptions settings;
   settings.deterministic = mode == Mode::kDeterministic;
   settings.exact_f32 = options.compute == "fp32";
@@ -40,6 +53,7 @@ LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const 
   loaded.qwen3 = engine.get();
   loaded.engine = std::move(engine);
   loaded.compute = settings.compute;
+  if (loaded.qwen3->kernel() != nullptr) loaded.matmuls_per_pass = CountMatmuls(*loaded.qwen3, checkpoint->config());
   if (const int4::KernelIdentity* kernel = loaded.qwen3->kernel()) {
     loaded.provider = kernel->provider;
     loaded.expected_kernel = kernel->op;
@@ -63,6 +77,9 @@ LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const
   }
   if (options.provider == "vllm") {
     throw VariantError("--provider vllm: its kernels need a GPU, and this build has no GPU support; use --provider builtin");
+  }
+  if (!options.op_libraries.empty()) {
+    throw VariantError("--op-library: foreign kernels need a GPU, and this build has no GPU support; leave it out");
   }
   LoadedEngine loaded = variant.format == "openvino" ? LoadOpenVino(model, options, mode) : LoadQwen3(variant, model, options);
   loaded.device = "cpu";

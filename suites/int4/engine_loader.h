@@ -24,6 +24,8 @@ struct LoadedEngine {
   std::string provider;                // "builtin", "aten", "openvino"
   std::string compute;                 // "fp16", "bf16", "fp32"; openvino: "f32" or what its runtime reports
   std::string expected_kernel;         // the operator that the profile must show
+  // INT4 matmuls of one forward pass: each pass must show as many.
+  std::int64_t matmuls_per_pass = 1;
 };
 
 enum class Mode { kBaseline, kDeterministic, kProfile };

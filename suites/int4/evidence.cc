@@ -15,6 +15,7 @@
 #include "gtest_determinism/digest.h"
 #include "gtest_determinism/runner.h"
 #include "gtest_determinism/torch.h"
+#include "suites/int4/undisturbed_runs.h"
 
 namespace suites {
 namespace {
@@ -27,9 +28,6 @@ using reporters::Evidence;
 using reporters::EvidenceRecord;
 using reporters::Finding;
 
-// gptq_gemm gives a task to each 128 rows of K, whatever the group size.
-constexpr std::int64_t kRowsPerPartial = 128;
-
 // The engine offers tokens' operations in a fixed order, so the position in the
 // list names an operation of one generation.
 struct TracedOp {
@@ -39,15 +37,31 @@ struct TracedOp {
   Digest digest{};
 };
 
+// Sinks refer to locals of this file; they go with them, also where a
+// generation throws.
+class SinkGuard {
+ public:
+  explicit SinkGuard(Qwen3Engine& engine) : engine_(engine) {}
+  ~SinkGuard() {
+    engine_.SetOpSink({});
+    engine_.SetMatmulInputSink({});
+  }
+  SinkGuard(const SinkGuard&) = delete;
+  SinkGuard& operator=(const SinkGuard&) = delete;
+
+ private:
+  Qwen3Engine& engine_;
+};
+
 std::vector<TracedOp> TraceGeneration(Qwen3Engine& engine, const std::vector<std::int64_t>& prompt_ids,
                                       const GenerationOptions& options) {
   std::vector<TracedOp> trace;
+  const SinkGuard guard(engine);
   engine.SetOpSink([&](const OpOutput& output) {
     trace.push_back({output.step, output.layer, output.op,
                      gtest_determinism::DigestOf({{output.op, output.bits}})});
   });
   engine.Generate(prompt_ids, options);
-  engine.SetOpSink({});
   return trace;
 }
 
@@ -60,11 +74,11 @@ std::string StepName(int step) { return step == 0 ? "prefill" : "decode step " +
 at::Tensor InputOf(Qwen3Engine& engine, const TracedOp& wanted, const std::vector<std::int64_t>& prompt_ids,
                    const GenerationOptions& options) {
   at::Tensor input;
+  const SinkGuard guard(engine);
   engine.SetMatmulInputSink([&](int step, int layer, const std::string& op, const at::Tensor& x) {
     if (!input.defined() && step == wanted.step && layer == wanted.layer && op == wanted.op) input = x.clone();
   });
   engine.Generate(prompt_ids, options);
-  engine.SetMatmulInputSink({});
   return input;
 }
 
@@ -94,24 +108,34 @@ std::string Figure(double value) {
 
 void CompareWithBound(const int4::Int4Matmul& matmul, const at::Tensor& x, const Checkpoint& checkpoint,
                       const TracedOp& op, int runs, EvidenceRecord& record) {
+  Evidence& evidence = record.within_rounding_bound;
+  const std::int64_t rows_per_partial_sum = matmul.identity().rows_per_partial_sum;
+  if (rows_per_partial_sum == 0) {
+    evidence = {Finding::kNotLookedAt, matmul.identity().op + " does not say how it divides K"};
+    return;
+  }
   std::vector<at::Tensor> weights;
   for (const std::string& module : ModulesOf(op.layer, op.op)) {
     weights.push_back(int4::Dequantize(checkpoint.Quantized(module)));
   }
-  const at::Tensor bound = ReorderingBound(x, at::cat(weights, 1), kRowsPerPartial);
+  const at::Tensor bound = ReorderingBound(x, at::cat(weights, 1), rows_per_partial_sum);
   const at::Tensor first = matmul.Forward(x).to(at::kDouble);
   double worst_ratio = 0;
   for (int run = 1; run < runs; ++run) {
     const at::Tensor difference = (matmul.Forward(x).to(at::kDouble) - first).abs();
+    // An overflow in one order only is no matter of rounding.
+    if (!difference.isfinite().all().item<bool>()) {
+      evidence = {Finding::kRefuted, "a difference is not finite"};
+      return;
+    }
     const double largest = difference.max().item<double>();
     record.largest_difference = std::max(record.largest_difference, largest);
     const at::Tensor positive = difference > 0;
     if (!positive.any().item<bool>()) continue;
     const double ratio = (difference.masked_select(positive) / bound.masked_select(positive)).max().item<double>();
-    worst_ratio = std::isnan(ratio) ? INFINITY : std::max(worst_ratio, ratio);
+    worst_ratio = std::max(worst_ratio, ratio);
   }
   record.rounding_bound = bound.max().item<double>();
-  Evidence& evidence = record.within_rounding_bound;
   if (worst_ratio == 0) {
     evidence = {Finding::kNotLookedAt, "no difference was seen in " + std::to_string(runs) + " runs made for this comparison"};
     return;
@@ -174,7 +198,7 @@ EvidenceRecord CollectEvidence(Qwen3Engine& engine, const Checkpoint& checkpoint
   }
 
   const at::Tensor x = InputOf(engine, op, prompt_ids, generation);
-  const gtest_determinism::Options alone{.runs = options.replay_runs, .perturbations = {{}}};
+  const gtest_determinism::Options alone = UndisturbedRuns(options.replay_runs);
   const Report replay = RunRepeated([&] { return matmul->Forward(x); }, alone);
   record.replay_runs = replay.runs;
   record.replay_patterns = static_cast<int>(replay.patterns.size());

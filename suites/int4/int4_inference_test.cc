@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <exception>
+#include <memory>
 #include <string>
 
 #include "gtest_determinism/configuration.h"
+#include "reporters/environment.h"
 #include "reporters/verdict.h"
 
 namespace suites {
@@ -21,11 +24,13 @@ class Int4Inference : public testing::Test {
     progress_.Start(variant_.id, index_, testing::UnitTest::GetInstance()->test_to_run_count());
     Note([&](reporters::Journal& journal) { journal.Started(variant_.id); });
     reporters::SummaryRow row;
-    row.record = RunVariant(variant_, context_);
+    VariantResult result = RunVariant(variant_, context_);
+    row.record = std::move(result.record);
     row.verdict = reporters::DeriveVerdict(row.record);
     progress_.Finish(std::string(gtest_determinism::NameOf(row.verdict.outcome)),
                      row.verdict.met_expectation ? reporters::Color::kGreen : reporters::Color::kRed);
     Publish(row);
+    for (const std::string& problem : result.problems) ADD_FAILURE() << variant_.id << ": " << problem;
     const bool strict = gtest_determinism::GetConfiguration().strict;
     if (!row.record.success) {
       ADD_FAILURE() << variant_.id << ": " << row.record.error;
@@ -42,8 +47,11 @@ class Int4Inference : public testing::Test {
   // said, and fails the test.
   template <class F>
   void Note(F note) {
-    if (results_.journal == nullptr) return;
     try {
+      if (!results_.journal) {
+        results_.journal = std::make_unique<reporters::Journal>(context_.options.output_dir,
+                                                                reporters::CollectEnvironment(context_.argv));
+      }
       note(*results_.journal);
     } catch (const std::exception& error) {
       ADD_FAILURE() << error.what();
@@ -82,7 +90,8 @@ void RegisterInt4InferenceTests(const std::vector<Variant>& variants, const RunC
     // give: its generators run before the table's file name is known.
     testing::RegisterTest("Quant/Int4Inference", ("IsReproducible/" + variant.id).c_str(), nullptr, nullptr, __FILE__,
                           __LINE__, [variant, &context, &progress, &results]() -> testing::Test* {
-                            const int index = static_cast<int>(results.rows.size()) + 1;
+                            const int count = testing::UnitTest::GetInstance()->test_to_run_count();
+                            const int index = static_cast<int>(results.rows.size()) % std::max(1, count) + 1;
                             return new Int4Inference(variant, index, context, progress, results);
                           });
   }

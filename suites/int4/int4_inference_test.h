@@ -18,7 +18,9 @@ namespace suites {
 struct SuiteResults {
   std::vector<reporters::SummaryRow> rows;
   int unwritten = 0;  // results that could not be written
-  reporters::Journal* journal = nullptr;  // where set, each variant is noted there
+  // Made with the first variant, so that a killed run leaves word of what it
+  // had finished.
+  std::unique_ptr<reporters::Journal> journal;
 };
 
 // Registers the tests. Each runs its variant, derives the verdict, writes the

@@ -49,6 +49,13 @@ ModelPlaces PlacesOfThisProcess() {
   return places;
 }
 
+ModelPlaces EmbeddedOnly(ModelPlaces places) {
+  places.by_variant.clear();
+  places.models_dir.clear();
+  places.hub_cache.clear();
+  return places;
+}
+
 LocatedModel LocateModel(const Variant& variant, const ModelPlaces& places) {
   if (const auto given = places.by_variant.find(variant.id); given != places.by_variant.end()) {
     return {given->second, "--model-dir", variant.model_name};
@@ -65,7 +72,7 @@ LocatedModel LocateModel(const Variant& variant, const ModelPlaces& places) {
     }
   }
   if (!places.embedded.empty() && HoldsModel(places.embedded / variant.format)) {
-    return {places.embedded / variant.format, "embedded", "tiny_qwen3 (embedded), " + variant.format};
+    return {places.embedded / variant.format, "embedded", "tiny_qwen3-" + variant.format + " (embedded)"};
   }
   throw VariantError("no model for variant '" + variant.id + "': neither --model-dir, $QUANT_MODELS_DIR nor the Hugging Face cache has " +
                      variant.model_name + ", and the embedded model was not built; build the target embedded_models");

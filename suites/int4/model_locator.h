@@ -17,6 +17,9 @@ struct ModelPlaces {
   std::filesystem::path embedded;                           // holds one folder for each format
 };
 
+// Only the embedded model: what --embedded asks for.
+ModelPlaces EmbeddedOnly(ModelPlaces places);
+
 // The places of this process: the environment ($QUANT_MODELS_DIR; $HF_HUB_CACHE,
 // $HF_HOME/hub, else ~/.cache/huggingface/hub) and the folder of the executable.
 ModelPlaces PlacesOfThisProcess();

@@ -2,9 +2,9 @@
 
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <optional>
 
+#include "suites/checkpoint/json_file.h"
 #include "suites/tokenizer/chat_template.h"
 #include "suites/tokenizer/tokenizer.h"
 
@@ -20,10 +20,7 @@ std::string ReadText(const std::filesystem::path& file) {
 }  // namespace
 
 std::vector<std::int64_t> ReadIds(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in || std::filesystem::is_directory(file)) throw VariantError(file.string() + ": cannot be read; name a file with a JSON list of token ids");
-  const auto refuse_depth = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) { return depth <= 1; };
-  const nlohmann::json list = nlohmann::json::parse(in, refuse_depth, /*allow_exceptions=*/false);
+  const nlohmann::json list = ReadJsonFile(file);
   std::vector<std::int64_t> ids;
   bool usable = list.is_array() && !list.empty();
   for (const nlohmann::json& id : usable ? list : nlohmann::json::array()) {

@@ -15,7 +15,8 @@ namespace suites {
 inline constexpr std::int64_t kEmbeddedPromptTokens = 256;
 inline constexpr std::int64_t kRealPromptTokens = 2048;
 
-// Ids as a JSON list of integers. Throws VariantError that names the file.
+// Ids as a JSON list of integers. Throws VariantError or CheckpointError that
+// names the file.
 std::vector<std::int64_t> ReadIds(const std::filesystem::path& file);
 
 // The prompt's ids by the model's own tokenizer. --prompt-ids are taken as they

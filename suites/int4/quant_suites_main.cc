@@ -14,8 +14,6 @@
 
 #include "gtest_determinism/configuration.h"
 #include "reporters/console.h"
-#include "reporters/environment.h"
-#include "reporters/journal.h"
 #include "reporters/text.h"
 #include "suites/int4/command_line.h"
 #include "suites/int4/int4_inference_test.h"
@@ -33,13 +31,13 @@ int Refuse(const std::string& message) {
 }
 
 // Found out before hours of inference, not after them. Returns "" or one line.
-std::string ProblemOfOutputFolder(const fs::path& folder) {
+std::string ProblemOfOutputFolder(const fs::path& folder, const std::string& flag) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) return folder.string() + ": cannot be made (" + error.message() + "); choose another folder with --output-dir";
+  if (error) return folder.string() + ": cannot be made (" + error.message() + "); choose another folder with " + flag;
   std::string probe = (folder / ".quant_suites_probe_XXXXXX").string();
   const int file = mkstemp(probe.data());
-  if (file < 0) return folder.string() + ": cannot be written (" + std::strerror(errno) + "); choose another folder with --output-dir";
+  if (file < 0) return folder.string() + ": cannot be written (" + std::strerror(errno) + "); choose another folder with " + flag;
   close(file);
   unlink(probe.c_str());
   return "";
@@ -48,6 +46,24 @@ std::string ProblemOfOutputFolder(const fs::path& folder) {
 // In PyTorch's deterministic mode cuBLAS needs a fixed workspace; it holds in
 // both modes, so that only one thing changes between them.
 void FixEnvironment() { setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0); }
+
+// A flag of the library, or its environment twin.
+bool Given(const std::vector<std::string>& arguments, const std::string& flag, const char* variable) {
+  for (const std::string& argument : arguments) {
+    if (argument.rfind("--determinism_" + flag, 0) == 0 && argument.size() >= 14 + flag.size() &&
+        (argument.size() == 14 + flag.size() || argument[14 + flag.size()] == '=')) {
+      return true;
+    }
+  }
+  return std::getenv(variable) != nullptr;
+}
+
+// GoogleTest runs a part of the tests in each of several processes; a part may
+// be empty.
+bool Sharded() {
+  const char* shards = std::getenv("GTEST_TOTAL_SHARDS");
+  return shards != nullptr && std::atoi(shards) > 1;
+}
 
 int Run(int argc, char** argv) {
   const fs::path data = QUANT_SUITES_DATA_DIR;
@@ -59,6 +75,7 @@ int Run(int argc, char** argv) {
   context.options = options;
   context.places = suites::PlacesOfThisProcess();
   context.places.by_variant = options.model_dirs;
+  if (options.embedded) context.places = suites::EmbeddedOnly(context.places);
   context.default_prompt_file = data / "prompts" / "default_prompt.txt";
   context.argv.assign(argv, argv + argc);
 
@@ -81,8 +98,11 @@ int Run(int argc, char** argv) {
   int rest_count = static_cast<int>(command_line.rest.size());
   testing::InitGoogleTest(&rest_count, rest.data());
   try {
+    const bool runs_given = Given(command_line.rest, "runs", "DETERMINISM_RUNS");
+    const bool seed_given = Given(command_line.rest, "seed", "DETERMINISM_SEED");
     gtest_determinism::SetConfiguration(gtest_determinism::ParseConfiguration(&rest_count, rest.data()));
-  } catch (const std::invalid_argument& error) {
+    suites::ApplyDeterminismFlags(gtest_determinism::GetConfiguration(), runs_given, seed_given, context.options);
+  } catch (const std::exception& error) {
     return Refuse(error.what());
   }
   if (rest_count > 1) return Refuse(std::string("unknown flag ") + rest[1] + "; see --help");
@@ -93,20 +113,22 @@ int Run(int argc, char** argv) {
   context.progress = [&progress](const std::string& phase, int done, int of) { progress.Update(phase, done, of); };
   suites::RegisterInt4InferenceTests(selected, context, progress, results);
   if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
-  if (const std::string problem = ProblemOfOutputFolder(options.output_dir); !problem.empty()) return Refuse(problem);
+  if (const std::string problem = ProblemOfOutputFolder(options.output_dir, "--output-dir"); !problem.empty()) return Refuse(problem);
+  if (options.dump_logits_dir) {
+    const std::string problem = ProblemOfOutputFolder(*options.dump_logits_dir, "--dump-logits");
+    if (!problem.empty()) return Refuse(problem);
+  }
   if (options.threads > 0) at::set_num_threads(options.threads);
   FixEnvironment();
 
-  // Also a killed run leaves word of what it had finished.
-  reporters::Journal journal(options.output_dir, reporters::CollectEnvironment(context.argv));
-  results.journal = &journal;
   const int status = RUN_ALL_TESTS();
   if (results.rows.empty()) {
+    if (Sharded()) return status;
     return Refuse("no variant was run: --variants and --gtest_filter leave none, or a --gtest_ flag is unknown");
   }
   reporters::WriteSummaryTable(std::cout, results.rows, console);
   const int exit_code = status == 0 && results.unwritten == 0 ? 0 : 1;
-  journal.Finish(exit_code);
+  if (results.journal) results.journal->Finish(exit_code);
   return exit_code;
 }
 

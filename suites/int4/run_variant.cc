@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 #include <new>
 #include <optional>
@@ -19,7 +20,6 @@
 #include "reporters/exclusive_file.h"
 #include "reporters/text.h"
 #include "suites/int4/controls.h"
-#include "suites/int4/engine_loader.h"
 #include "suites/int4/evidence.h"
 #include "suites/int4/logit_dump.h"
 #include "suites/int4/op_profile.h"
@@ -78,10 +78,31 @@ class DeterministicMode {
 // libtorch appends a backtrace; the first line says it.
 std::string FirstLine(const std::string& text) { return reporters::OneLine(text.substr(0, text.find('\n'))); }
 
+// libtorch and RunRepeated() pass a failed allocation on in words of their own.
+std::string Message(const std::exception& error) {
+  const std::string text = FirstLine(error.what());
+  const bool no_memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+                         dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+                         text.find("bad_alloc") != std::string::npos || text.find("DefaultCPUAllocator") != std::string::npos;
+  return no_memory ? "out of memory (" + text + "); use a shorter --prompt-length or a smaller model" : text;
+}
+
+// L2 distance over all elements; nothing compared is 0.
+double LogitDistance(const LogitRows& a, const LogitRows& b) {
+  if (a.data == b.data) return 0;
+  double sum = 0;
+  for (std::int64_t row = 0; row < std::min(a.rows, b.rows); ++row) {
+    const std::vector<float> x = a.Row(row);
+    const std::vector<float> y = b.Row(row);
+    for (std::size_t i = 0; i < x.size(); ++i) sum += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
+  }
+  return std::sqrt(sum);
+}
+
 class VariantRun {
  public:
-  VariantRun(const Variant& variant, const RunContext& context, VariantRecord& record)
-      : variant_(variant), context_(context), options_(context.options), record_(record) {}
+  VariantRun(const Variant& variant, const RunContext& context, VariantResult& result)
+      : variant_(variant), context_(context), options_(context.options), record_(result.record), problems_(result.problems) {}
 
   void Run() {
     model_ = LocateModel(variant_, context_.places);
@@ -92,8 +113,7 @@ class VariantRun {
     record_.device = loaded.device;
     record_.provider = loaded.provider;
     record_.compute = loaded.compute;
-    // In float32 no INT4 kernel takes part: nothing meets in arrival order.
-    record_.expected = options_.compute == "fp32" ? "bit_exact" : variant_.ExpectedOn(loaded.device, loaded.provider);
+    record_.expected = Expected(loaded);
     record_.prompt_ids = BuildPrompt(options_, model_, context_.default_prompt_file);
     record_.prompt_length = std::ssize(record_.prompt_ids);
     if (options_.force_ids_file) generation_.forced_ids = ReadIds(*options_.force_ids_file);
@@ -101,26 +121,47 @@ class VariantRun {
     CheckLength(*loaded.engine);
 
     Repeat(loaded, record_.baseline, record_.cost.baseline_seconds, "baseline");
+    // The baseline is what hours went into: nothing below may lose it.
+    record_.success = true;
     record_.text = Decode(first_.tokens);
-    if (options_.dump_logits_dir) Dump(*loaded.engine);
-    {
-      Say("control");
-      const Stopwatch stopwatch(record_.cost.control_seconds);
-      record_.controls = RunControls(ReadModelConfig(model_.folder), first_,
-                                     {.rows = std::min<std::int64_t>(record_.prompt_length, 64),
-                                      .runs = std::max(2, options_.repetitions),
-                                      .seed = options_.seed});
+    if (options_.dump_logits_dir) {
+      Attempt([&] { Dump(*loaded.engine); }, [&](const std::string& why) { problems_.push_back(why); });
     }
-    Profile(loaded);
-    if (record_.baseline.report.outcome == Outcome::kNondeterministic) LookForEvidence(loaded);
+    Attempt([&] { Control(); },
+            [&](const std::string& why) {
+              record_.controls = {{.name = reporters::kArrivalOrderControl, .outcome = Outcome::kError, .detail = why}};
+            });
+    if (record_.baseline.report.outcome == Outcome::kNondeterministic) {
+      Attempt([&] { LookForEvidence(loaded); }, [&](const std::string& why) { NotLookedAt("it failed: " + why); });
+    }
+    Attempt([&] { Profile(loaded); },
+            [&](const std::string& why) {
+              record_.profile.status = reporters::ProfileStatus::kUnavailable;
+              record_.profile.reason = why;
+            });
 
     // The weights of both modes need not fit into memory at once.
     loaded = LoadedEngine();
     RunDeterministicMode();
-    JudgeSwitch();
   }
 
  private:
+  template <class Action, class Failed>
+  void Attempt(Action action, Failed failed) {
+    try {
+      action();
+    } catch (const std::exception& error) {
+      failed(Message(error));
+    }
+  }
+
+  // In float32 no INT4 kernel takes part and nothing meets in arrival order; a
+  // variant of which nothing is expected stays so.
+  std::string Expected(const LoadedEngine& loaded) const {
+    if (options_.compute != "fp32" || variant_.format == "openvino") return variant_.ExpectedOn(loaded.device, loaded.provider);
+    return variant_.expected.empty() ? "" : "bit_exact";
+  }
+
   void Say(const std::string& phase, int done = 0, int of = 0) const {
     if (context_.progress) context_.progress(phase, done, of);
   }
@@ -128,7 +169,7 @@ class VariantRun {
   LoadedEngine Load(Mode mode, double& seconds) {
     Say("loading");
     const Stopwatch stopwatch(seconds);
-    return LoadEngine(variant_, model_, options_, mode);
+    return context_.load_engine(variant_, model_, options_, mode);
   }
 
   void CheckLength(const InferenceEngine& engine) const {
@@ -159,7 +200,8 @@ class VariantRun {
     // Freed memory holds other bytes in each run, so that a read of what was
     // never written shows. Competing load is left out: it would stretch every
     // run, and the control shows that the order of arrival is seen without.
-    repeat.perturbations = {gtest_determinism::AllocatorPoison()};
+    repeat.perturbations.emplace();
+    if (options_.perturb) repeat.perturbations->push_back(gtest_determinism::AllocatorPoison());
     repeat.on_run = [&](int run, int runs) { Say(phase, run, runs); };
     mode.report = gtest_determinism::RunRepeated(
         [&] {
@@ -170,6 +212,8 @@ class VariantRun {
           if (mode.tokens.size() == 1) {
             mode.top10 = generation.top10;
             first_ = generation;
+          } else {
+            mode.logits_l2.push_back(LogitDistance(first_.step_logits, generation.step_logits));
           }
           return generation;
         },
@@ -194,31 +238,51 @@ class VariantRun {
     DumpLogits(*options_.dump_logits_dir / (variant_.id + ".safetensors"), engine.Generate(record_.prompt_ids, with_prompt));
   }
 
+  void Control() {
+    Say("control");
+    const Stopwatch stopwatch(record_.cost.control_seconds);
+    record_.controls = RunControls(ReadModelConfig(model_.folder), first_,
+                                   {.rows = std::min<std::int64_t>(record_.prompt_length, 64),
+                                    .runs = std::max(2, options_.repetitions),
+                                    .seed = options_.seed});
+  }
+
   // A pass of its own: the repetitions that decide are not profiled.
   void Profile(LoadedEngine& loaded) {
     Say("profile");
     const Stopwatch stopwatch(record_.cost.profile_seconds);
+    record_.profile.expected_kernel = loaded.expected_kernel;
     if (loaded.openvino != nullptr) {
-      const LoadedEngine profiled = LoadEngine(variant_, model_, options_, Mode::kProfile);
+      // Profiling is a property of the compiled model: another compilation of
+      // the same IR, the first one freed.
+      loaded = LoadedEngine();
+      const LoadedEngine profiled = context_.load_engine(variant_, model_, options_, Mode::kProfile);
       profiled.engine->Generate(record_.prompt_ids, generation_);
       record_.profile = profiled.openvino->TakeProfile();
+      record_.profile.expected_at_least = options_.max_tokens;
       return;
     }
     OpProfiler profiler;
     loaded.engine->Generate(record_.prompt_ids, generation_);
     record_.profile = profiler.Take(loaded.expected_kernel);
+    // Prefill and each decode step are a pass; a prefill in chunks is several.
+    record_.profile.expected_at_least = loaded.matmuls_per_pass * options_.max_tokens;
   }
 
   void LookForEvidence(const LoadedEngine& loaded) {
     Say("evidence");
     const Stopwatch stopwatch(record_.cost.evidence_seconds);
+    if (loaded.qwen3 == nullptr) return NotLookedAt("the runtime does not show its operations' outputs");
+    record_.evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model_.folder), record_.prompt_ids, generation_, {});
+  }
+
+  void NotLookedAt(const std::string& why) {
     reporters::EvidenceRecord& evidence = record_.evidence;
-    if (loaded.qwen3 == nullptr) {
-      const reporters::Evidence closed = {reporters::Finding::kNotLookedAt, "the runtime does not show its operations' outputs"};
-      evidence.first_operation = evidence.replay_differs = evidence.ordered_twin_exact = evidence.within_rounding_bound = closed;
-      return;
+    evidence = {};
+    for (reporters::Evidence* entry : {&evidence.first_operation, &evidence.replay_differs, &evidence.ordered_twin_exact,
+                                       &evidence.within_rounding_bound}) {
+      entry->detail = why;
     }
-    evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model_.folder), record_.prompt_ids, generation_, {});
   }
 
   void RunDeterministicMode() {
@@ -235,47 +299,28 @@ class VariantRun {
     } catch (const std::exception& error) {
       mode = ModeRecord();
       mode.attempted = true;
-      mode.error = FirstLine(error.what());
+      mode.error = Message(error);
     }
     mode.warnings = warnings.messages();
-  }
-
-  void JudgeSwitch() {
-    if (record_.baseline.report.outcome != Outcome::kNondeterministic) return;
-    reporters::Evidence& evidence = record_.evidence.switch_ends_it;
-    const ModeRecord& mode = record_.deterministic;
-    if (!mode.succeeded) {
-      evidence = {reporters::Finding::kNotLookedAt, "deterministic mode did not run: " + mode.error};
-    } else {
-      const bool ended = mode.report.outcome == Outcome::kBitExact;
-      evidence = {ended ? reporters::Finding::kShown : reporters::Finding::kRefuted,
-                  std::to_string(mode.report.patterns.size()) + (ended ? " pattern in " : " distinct patterns in ") +
-                      std::to_string(mode.report.runs) + " repetitions of deterministic mode"};
-    }
   }
 
   const Variant& variant_;
   const RunContext& context_;
   const SuiteOptions& options_;
   VariantRecord& record_;
+  std::vector<std::string>& problems_;
   LocatedModel model_;
   GenerationOptions generation_;
   Generation first_;  // repetition 0 of the baseline
 };
 
-std::string Message(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
-    return "out of memory; use a shorter --prompt-length or a smaller model";
-  }
-  return FirstLine(error.what());
-}
-
 }  // namespace
 
-VariantRecord RunVariant(const Variant& variant, const RunContext& context) {
-  VariantRecord record;
+VariantResult RunVariant(const Variant& variant, const RunContext& context) {
+  VariantResult result;
+  VariantRecord& record = result.record;
   record.variant = variant.id;
-  record.model = variant.model_name;
+  record.model = record.table_model = variant.model_name;
   record.quantization = variant.quantization;
   record.description = variant.description;
   record.note = variant.note;
@@ -294,14 +339,13 @@ VariantRecord RunVariant(const Variant& variant, const RunContext& context) {
   {
     const Stopwatch stopwatch(record.cost.total_seconds);
     try {
-      VariantRun(variant, context, record).Run();
-      record.success = true;
+      VariantRun(variant, context, result).Run();
     } catch (const std::exception& error) {
       record.success = false;
       record.error = Message(error);
     }
   }
-  return record;
+  return result;
 }
 
 }  // namespace suites

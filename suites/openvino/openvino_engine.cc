@@ -1,7 +1,5 @@
 #include "suites/openvino/openvino_engine.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -14,10 +12,10 @@
 #include <openvino/runtime/properties.hpp>
 #include <span>
 #include <stdexcept>
-#include <thread>
 
 #include "suites/checkpoint/model_config.h"
 #include "suites/checkpoint/safetensors.h"
+#include "suites/startup/cores.h"
 
 namespace suites {
 namespace {
@@ -39,12 +37,6 @@ std::string OneLine(std::string_view text) {
   return line;
 }
 
-int CoresOfThisProcess() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
-
 ov::AnyMap PropertiesFor(const OpenVinoOptions& options) {
   ov::AnyMap properties;
   if (options.deterministic || options.exact_f32) {
@@ -53,7 +45,7 @@ ov::AnyMap PropertiesFor(const OpenVinoOptions& options) {
     properties.insert(ov::hint::dynamic_quantization_group_size(0));
   }
   if (options.deterministic) properties.insert(ov::num_streams(1));
-  const int threads = options.threads > 0 ? options.threads : options.deterministic ? CoresOfThisProcess() : 0;
+  const int threads = options.threads > 0 ? options.threads : options.deterministic ? UsableCores() : 0;
   if (threads > 0) properties.insert(ov::inference_num_threads(threads));
   if (options.profile) properties.insert(ov::enable_profiling(true));
   return properties;

@@ -9,7 +9,8 @@ namespace suites {
 // a few microseconds' worth, unless GOMP_SPINCOUNT or OMP_WAIT_POLICY is set,
 // and starts the program again, since libgomp reads it when it is loaded. To be
 // called first in main(); returns where there is nothing to do. The variable is
-// in the result's environment. Changes times, never bits.
+// in the result's environment. It changes times, and of bits only those that
+// depend on the order in which threads arrive.
 void LimitOpenMpSpinning(char** argv);
 
 }  // namespace suites

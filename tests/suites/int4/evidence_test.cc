@@ -14,7 +14,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <numeric>
+#include <stdexcept>
 
 #include "reporters/verdict.h"
 #include "suites/int4/controls.h"
@@ -153,31 +156,128 @@ TEST_F(EmbeddedModelTest, ControlsBehaveAsTheyMust) {
 TEST_F(EmbeddedModelTest, AControlThatCannotFireIsNotAsExpected) {
   const ModelConfig config = ReadModelConfig(std::filesystem::path(EMBEDDED_MODELS) / "awq");
   const Generation generation = Generate("awq");
-  at::globalContext().setDeterministicAlgorithms(true, true);
-  const auto controls = RunControls(config, generation, {.rows = 8, .max_runs = 10, .runs = 3});
-  at::globalContext().setDeterministicAlgorithms(false, false);
+  struct Switch {
+    Switch() { at::globalContext().setDeterministicAlgorithms(true, true); }
+    ~Switch() { at::globalContext().setDeterministicAlgorithms(false, false); }
+  };
+  const auto controls = [&] {
+    const Switch deterministic;
+    return RunControls(config, generation, {.rows = 8, .max_runs = 10, .runs = 3});
+  }();
   EXPECT_FALSE(controls[0].as_expected);
-  EXPECT_THAT(controls[0].detail, HasSubstr("two cores"));
+  EXPECT_THAT(controls[0].detail, HasSubstr("did not differ in 10 runs"));
   EXPECT_TRUE(controls[1].as_expected);
 }
 
-TEST_F(EmbeddedModelTest, AVerdictNeedsItsKernelInTheProfile) {
-  reporters::VariantRecord record = RunVariant(variants_["awq"], context_);
-  ASSERT_TRUE(record.success) << record.error;
-  ASSERT_EQ(reporters::DeriveVerdict(record).outcome, Outcome::kBitExact) << reporters::DeriveVerdict(record).reason;
+// An engine that passes everything on, and fails at the n-th generation.
+class FailingEngine : public InferenceEngine {
+ public:
+  FailingEngine(std::unique_ptr<InferenceEngine> engine, int good) : engine_(std::move(engine)), good_(good) {}
+  Generation Generate(const std::vector<std::int64_t>& prompt_ids, const GenerationOptions& options) override {
+    if (good_-- <= 0) throw std::runtime_error("planted failure");
+    return engine_->Generate(prompt_ids, options);
+  }
+  bool SetOpSink(OpSink sink) override { return engine_->SetOpSink(std::move(sink)); }
+  std::int64_t vocab_size() const override { return engine_->vocab_size(); }
+  std::int64_t max_positions() const override { return engine_->max_positions(); }
 
-  // The same model with the INT4 operator taken out: float32 matmuls instead.
-  SuiteOptions without_int4 = context_.options;
-  without_int4.compute = "fp32";
-  LoadedEngine loaded = LoadEngine(variants_["awq"], LocateModel(variants_["awq"], context_.places), without_int4, Mode::kBaseline);
-  OpProfiler profiler;
-  loaded.engine->Generate(record.prompt_ids, {.max_tokens = 4});
-  record.profile = profiler.Take(record.profile.expected_kernel);
+ private:
+  std::unique_ptr<InferenceEngine> engine_;
+  int good_;
+};
+
+TEST_F(EmbeddedModelTest, AVerdictNeedsItsKernelInTheProfile) {
+  const reporters::VariantRecord control = RunVariant(variants_["awq"], context_).record;
+  ASSERT_TRUE(control.success) << control.error;
+  EXPECT_EQ(reporters::DeriveVerdict(control).outcome, Outcome::kBitExact) << reporters::DeriveVerdict(control).reason;
+
+  // The INT4 operator taken out of the model: float32 matmuls in its place.
+  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+    LoadedEngine loaded = LoadEngine(variant, model, options, mode);
+    const std::string expected = loaded.expected_kernel;
+    SuiteOptions without_int4 = options;
+    without_int4.compute = "fp32";
+    loaded = LoadEngine(variant, model, without_int4, mode);
+    loaded.expected_kernel = expected;
+    return loaded;
+  };
+  const reporters::VariantRecord record = RunVariant(variants_["awq"], context_).record;
+  ASSERT_TRUE(record.success) << record.error;
   EXPECT_FALSE(record.profile.kernels.empty());
   const reporters::Verdict verdict = reporters::DeriveVerdict(record);
   EXPECT_EQ(verdict.outcome, Outcome::kInconclusive);
   EXPECT_FALSE(verdict.is_deterministic.has_value());
   EXPECT_THAT(verdict.reason, HasSubstr("awq_gemm"));
+}
+
+TEST_F(EmbeddedModelTest, EveryMatmulOfEveryPassMustShow) {
+  const reporters::VariantRecord record = RunVariant(variants_["awq"], context_).record;
+  // Six layers of qkv, o, gate_up and down; four passes.
+  EXPECT_EQ(record.profile.expected_at_least, 6 * 4 * 4);
+  EXPECT_EQ(record.profile.expected_count, record.profile.expected_at_least);
+  reporters::VariantRecord one_missing = record;
+  --one_missing.profile.expected_count;
+  EXPECT_EQ(reporters::DeriveVerdict(one_missing).outcome, Outcome::kInconclusive);
+}
+
+class FailureAfterTheBaselineTest : public EmbeddedModelTest {
+ protected:
+  // Fails once the baseline's repetitions are over.
+  VariantResult RunWithFailure() {
+    context_.load_engine = [this](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+      LoadedEngine loaded = LoadEngine(variant, model, options, mode);
+      if (mode == Mode::kBaseline) {
+        loaded.engine = std::make_unique<FailingEngine>(std::move(loaded.engine), context_.options.repetitions);
+        loaded.qwen3 = nullptr;
+      }
+      return loaded;
+    };
+    return RunVariant(variants_["awq"], context_);
+  }
+};
+
+TEST_F(FailureAfterTheBaselineTest, AFailedProfileKeepsTheBaselineAndIsInconclusive) {
+  const VariantResult result = RunWithFailure();
+  EXPECT_TRUE(result.record.success) << result.record.error;
+  EXPECT_EQ(result.record.baseline.tokens.size(), 4u);
+  EXPECT_EQ(result.record.profile.status, reporters::ProfileStatus::kUnavailable);
+  EXPECT_THAT(result.record.profile.reason, HasSubstr("planted failure"));
+  EXPECT_TRUE(result.record.deterministic.succeeded) << result.record.deterministic.error;
+  EXPECT_EQ(reporters::DeriveVerdict(result.record).outcome, Outcome::kInconclusive);
+}
+
+TEST_F(FailureAfterTheBaselineTest, AFailedDumpIsAProblemOfItsOwn) {
+  context_.options.dump_logits_dir = testing::TempDir() + "/never_written";
+  const VariantResult result = RunWithFailure();
+  EXPECT_TRUE(result.record.success);
+  ASSERT_EQ(result.problems.size(), 1u);
+  EXPECT_THAT(result.problems[0], HasSubstr("planted failure"));
+}
+
+TEST_F(EmbeddedModelTest, AFailedReloadIsAnErrorOfDeterministicModeAlone) {
+  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+    if (mode == Mode::kDeterministic) throw std::bad_alloc();
+    return LoadEngine(variant, model, options, mode);
+  };
+  const reporters::VariantRecord record = RunVariant(variants_["awq"], context_).record;
+  EXPECT_TRUE(record.success);
+  EXPECT_FALSE(record.deterministic.succeeded);
+  EXPECT_THAT(record.deterministic.error, HasSubstr("out of memory"));
+  EXPECT_TRUE(record.deterministic.tokens.empty());
+  EXPECT_EQ(reporters::DeriveVerdict(record).outcome, Outcome::kBitExact);
+  EXPECT_FALSE(at::globalContext().deterministicAlgorithms()) << "the switch was left on";
+}
+
+TEST_F(EmbeddedModelTest, AFailedBaselineIsTheVariantsError) {
+  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+    LoadedEngine loaded = LoadEngine(variant, model, options, mode);
+    loaded.engine = std::make_unique<FailingEngine>(std::move(loaded.engine), 2);
+    loaded.qwen3 = nullptr;
+    return loaded;
+  };
+  const reporters::VariantRecord record = RunVariant(variants_["awq"], context_).record;
+  EXPECT_FALSE(record.success);
+  EXPECT_THAT(record.error, HasSubstr("planted failure"));
 }
 
 TEST_F(EmbeddedModelTest, EvidenceNamesTheArrivalOrderMatmul) {

@@ -161,7 +161,9 @@ TEST_F(QuantSuitesTest, ABadPromptIsTheVariantsError) {
   EXPECT_EQ(missing.exit_code, 1);
   EXPECT_THAT(Results().at("awq").value("error", ""), HasSubstr("none: cannot be read"));
   std::ofstream(folder_.path() / "ids.json") << "[1, \"two\"]";
-  Run(Short({"--variants", "awq", "--prompt-ids", (folder_.path() / "ids.json").string()}));
+  const ProgramResult ids = Run(Short({"--variants", "awq", "--prompt-ids", (folder_.path() / "ids.json").string()}));
+  EXPECT_EQ(ids.exit_code, 1);
+  EXPECT_THAT(ids.out, HasSubstr("ids.json: must be a non-empty JSON list"));
   std::ofstream(folder_.path() / "large.json") << "[1, 4096]";
   const ProgramResult large = Run(Short({"--variants", "awq", "--prompt-ids", (folder_.path() / "large.json").string()}));
   EXPECT_THAT(large.out, HasSubstr("4096"));
@@ -305,6 +307,59 @@ TEST_F(QuantSuitesTest, Float32RunsTheExactWeightsAndDumpsItsLogits) {
   EXPECT_EQ(header["prompt_logits"]["shape"], json({48, 4096}));
   EXPECT_EQ(header["step_logits"]["shape"], json({4, 4096}));
   EXPECT_EQ(safetensors.size(), 8 + header_bytes + (48 + 4) * 4096 * sizeof(float));
+}
+
+TEST_F(QuantSuitesTest, TheLibrarysFlagsSetRepetitionsAndSeed) {
+  const std::vector<std::string> few = {"--output-dir", Output().string(), "--variants", "awq", "--warmups", "0", "--max-tokens", "2", "--prompt-length", "8"};
+  const auto with = [&](std::vector<std::string> more, ProgramOptions options = {}) {
+    fs::remove_all(Output());
+    more.insert(more.begin(), few.begin(), few.end());
+    const ProgramResult result = Run(more, options);
+    EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+    return Results().at("awq");
+  };
+  EXPECT_EQ(with({})["config"]["repetitions"], 20);
+  EXPECT_EQ(with({"--determinism_runs=7"})["baseline"]["tokens"].size(), 7u);
+  EXPECT_EQ(with({}, {.environment = {{"DETERMINISM_RUNS", "6"}}})["config"]["repetitions"], 6);
+  // 59 runs without a deviation exclude a rate of 5 %: 1 - 0.05^(1/59) = 0.0495.
+  EXPECT_EQ(with({"--determinism_rate_below=0.05"})["config"]["repetitions"], 60);
+  EXPECT_EQ(with({"--determinism_seed=9"})["config"]["seed"], 9);
+  EXPECT_TRUE(with({"--determinism_perturb=false"})["power"]["perturbations"].empty());
+  ExpectRefusal(Run(Short({"--determinism_runs=7"})), "--repetitions and --determinism_runs");
+}
+
+TEST_F(QuantSuitesTest, ADumpFolderThatCannotBeWrittenIsFoundAtOnce) {
+  ExpectRefusal(Run(Short({"--variants", "awq", "--dump-logits", "/dev/null/logits"})), "--dump-logits");
+}
+
+TEST_F(QuantSuitesTest, EmbeddedIsTheEmbeddedModelWhateverElseIsFound) {
+  const fs::path models = folder_.path() / "models";
+  fs::create_directories(models / "awq");
+  std::ofstream(models / "awq" / "config.json") << "{}";
+  ProgramOptions options;
+  options.environment.emplace_back("QUANT_MODELS_DIR", models.string());
+  // Without the flag the broken one is taken, and said to be broken.
+  EXPECT_EQ(RunProgram(QUANT_SUITES_PROGRAM, Short({"--variants", "awq"}), options).exit_code, 1);
+  fs::remove_all(Output());
+  EXPECT_EQ(RunProgram(QUANT_SUITES_PROGRAM, Short({"--variants", "awq", "--embedded"}), options).exit_code, 0);
+  EXPECT_EQ(Results().at("awq")["model_source"], "embedded");
+}
+
+// The noisy variant in full: cause, evidence, what ends it, and the warning.
+TEST_F(QuantSuitesTest, TheArrivalOrderVariantNamesItsCauseOnEvidence) {
+  const ProgramResult result = Run({"--output-dir", Output().string(), "--variants", "gptq", "--repetitions", "12", "--warmups", "1"});
+  ASSERT_EQ(result.exit_code, 0) << result.out << result.err;
+  const json file = Results().at("gptq");
+  EXPECT_EQ(file["verdict"]["is_deterministic"], false);
+  EXPECT_THAT(file["verdict"]["root_cause"].get<std::string>(), testing::StartsWith("Order of accumulation in layer"));
+  for (const char* key : {"first_operation", "replay_differs", "ordered_twin_exact", "within_rounding_bound", "switch_ends_it"}) {
+    EXPECT_EQ(file["evidence"][key]["finding"], "shown") << key << ": " << file["evidence"][key];
+  }
+  EXPECT_GT(file["interventions"][0]["time_ratio"].get<double>(), 0.0);
+  EXPECT_EQ(file["deterministic"]["outcome"], "bit_exact");
+  ASSERT_EQ(file["warnings"].size(), 1u);
+  EXPECT_EQ(file["warnings"][0], "ran the embedded model tiny_qwen3-gptq, not JunHowie/Qwen3-8B-GPTQ-Int4");
+  EXPECT_EQ(file["kernels"]["expected_count"], file["kernels"]["expected_at_least"]);
 }
 
 TEST_F(QuantSuitesTest, StrictTurnsExpectedNoiseIntoAFailure) {
