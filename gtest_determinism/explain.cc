@@ -20,9 +20,10 @@ std::string BitExactText(const Report& report) {
   text += std::to_string(report.runs) + " of " + Count(report.requested_runs, "run") + " bit-exact";
   if (report.stopped_early) text += " (stopped early)";
   if (report.compared_by_digest_only) text += " by digest";
-  text += "; a deviation of probability >= " + Percent(report.power.upper_bound) +
-          " per run would have been seen with " + Certainty(report.power) + " certainty (" +
-          Count(report.power.comparisons, "comparison") + ", if runs are independent)";
+  text += "; a deviation of probability >= " + Percent(report.power.upper_bound) + " per run" +
+          (report.inputs > 1 ? ", on average over these inputs," : "") + " would have been seen with " +
+          Certainty(report.power) + " certainty (" + Count(report.power.comparisons, "comparison") +
+          ", if runs are independent)";
   return text;
 }
 

@@ -17,11 +17,14 @@ enum class Change : std::uint8_t {
   kBroken,   // the reverse
   kNoisier,  // both non-deterministic: the rate or the distance rose
   kQuieter,
+  kDifferent,  // both bit-exact, on the same model and prompt, but not the same bits
+  kFailed,     // neither ran
   kAmbiguous,  // the files do not allow a decision
   kMissing,    // in the first folder only
   kNew,        // in the last folder only
 };
-std::string_view NameOf(Change change);  // "SAME", "FIXED", "BROKEN", "NOISIER", "QUIETER", "AMBG", "MISSING", "NEW"
+// "SAME", "FIXED", "BROKEN", "NOISIER", "QUIETER", "DIFFERENT", "FAILED", "AMBG", "MISSING", "NEW"
+std::string_view NameOf(Change change);
 
 // Two files of one variant, the older first.
 struct FileComparison {
@@ -29,6 +32,9 @@ struct FileComparison {
   Change change = Change::kAmbiguous;
   std::string detail;
   std::string older, newer;  // paths; "" where there is none
+  // Something was lost: BROKEN, MISSING, FAILED, a bit-exact variant that became
+  // inconclusive, or DIFFERENT where nothing else in the two files differs.
+  bool regressed = false;
 };
 
 // Repetition 0 of two variants on the same prompt.
@@ -44,11 +50,15 @@ struct VariantComparison {
 struct AnalysisOptions {
   // Files of one variant from different devices are compared only if asked.
   bool across_devices = false;
+  // Variants of different models are compared only if asked: their distance is
+  // mostly that of the models.
+  bool across_models = false;
 };
 
 struct Analysis {
   std::vector<FileComparison> files;
   std::vector<VariantComparison> variants;
+  int other_models = 0;  // pairs of variants left out for their different models
 };
 
 // Each variant's files in order of time; where the files lie in several

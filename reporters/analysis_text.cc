@@ -81,17 +81,27 @@ void WriteFiles(std::ostream& out, const std::vector<ResultFile>& files, const C
                  below);
   }
   table.Write(out, style);
-  out << "differ: repetitions whose bits differ from the first's. bound: that share is at most this, at 95 %, if\n"
-         "repetitions are independent. noise L2: mean distance of the chosen tokens' logprobs from the first "
-         "repetition's,\n"
-         "up to where tokens part. det. mode: the same in deterministic mode; cost: its time over the baseline's.\n";
+  out << "differ     repetitions whose bits differ from the first's, of those compared with it\n"
+         "bound      the probability that a repetition differs is at most this, at 95 %, if repetitions are "
+         "independent\n"
+         "distinct   bit patterns over all repetitions\n"
+         "noise L2   mean distance of the chosen tokens' logprobs from the first repetition's, up to where tokens "
+         "part\n"
+         "s/run      median time of a repetition\n"
+         "det. mode  as `differ`, in the deterministic mode of the framework\n"
+         "cost       median time of a repetition in that mode over that without it\n";
 }
 
-void WriteVariants(std::ostream& out, const std::vector<VariantComparison>& variants, const ConsoleStyle& style) {
+void WriteVariants(std::ostream& out, const Analysis& analysis, const ConsoleStyle& style) {
   out << "\nBetween variants (repetition 0 of the newest file of each)\n";
+  if (analysis.other_models > 0) {
+    out << analysis.other_models << (analysis.other_models == 1 ? " pair" : " pairs")
+        << " of different models left out; --across-models compares them too\n";
+  }
+  if (analysis.variants.empty()) return;
   Table table({"variant", "variant", "same tokens", "L2", "noise L2", "L2/noise"},
               {Align::kLeft, Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight});
-  for (const VariantComparison& c : variants) {
+  for (const VariantComparison& c : analysis.variants) {
     std::string ratio = "-";
     if (c.l2 && c.noise) ratio = *c.noise > 0 ? Ratio(*c.l2 / *c.noise) : *c.l2 > 0 ? "no noise" : "same";
     std::vector<std::string> below;
@@ -105,15 +115,18 @@ void WriteVariants(std::ostream& out, const std::vector<VariantComparison>& vari
                  below);
   }
   table.Write(out, style);
-  out << "same tokens: before the two part. L2: distance of the chosen tokens' logprobs over those tokens. noise L2: "
-         "the\n"
-         "larger of the two variants' own. A ratio near 1 or below cannot be told from noise in one sample.\n";
+  out << "same tokens  before the two part\n"
+         "L2           distance of the chosen tokens' logprobs over those tokens\n"
+         "noise L2     the larger of the two variants' own, as above\n"
+         "L2/noise     near 1 or below, one sample cannot tell the two apart\n";
 }
 
 Color ColorOf(Change change) {
   switch (change) {
     case Change::kBroken:
     case Change::kMissing:
+    case Change::kFailed:
+    case Change::kDifferent:
       return Color::kRed;
     case Change::kFixed:
     case Change::kQuieter:
@@ -145,7 +158,7 @@ void WriteChanges(std::ostream& out, const std::vector<FileComparison>& files, c
 void WriteAnalysis(std::ostream& out, const std::vector<ResultFile>& files, const Analysis& analysis,
                    const ConsoleStyle& style) {
   WriteFiles(out, files, style);
-  if (!analysis.variants.empty()) WriteVariants(out, analysis.variants, style);
+  if (!analysis.variants.empty() || analysis.other_models > 0) WriteVariants(out, analysis, style);
   if (!analysis.files.empty()) WriteChanges(out, analysis.files, style);
 }
 

@@ -23,10 +23,14 @@ constexpr char kFooter[] =
     "  0  every file was read, and none disagrees with itself\n"
     "  1  a file could not be read, or its own numbers disagree with its tokens and logprobs\n"
     "  2  a wrong command line, or no file\n"
-    "  3  a variant is BROKEN or MISSING, files being all right\n"
+    "  3  the files are all right, but a variant is BROKEN, MISSING or FAILED, was bit-exact and is inconclusive, or\n"
+    "     is DIFFERENT and nothing else in its files (prompt, model, settings, environment) differs\n"
     "\n"
-    "Words between files of the same variant: SAME, FIXED, BROKEN, NOISIER, QUIETER, AMBG (the files do not allow a\n"
-    "decision), MISSING (in the first folder only), NEW (in the last folder only).";
+    "Words between files of the same variant: SAME, FIXED, BROKEN, NOISIER, QUIETER, DIFFERENT (both bit-exact, but "
+    "not\n"
+    "the same bits), FAILED (neither ran), AMBG (the files do not allow a decision), MISSING (in the first folder "
+    "only),\n"
+    "NEW (in the last folder only).";
 
 // A folder stands for its *.json files, by name.
 std::vector<fs::path> Expand(const std::vector<std::string>& arguments, bool* failed) {
@@ -75,10 +79,9 @@ int Run(const std::vector<std::string>& arguments, const reporters::AnalysisOpti
   const bool disagrees =
       std::any_of(files.begin(), files.end(), [](const auto& file) { return !file.disagreements.empty(); });
   if (unread || disagrees) return 1;
-  const bool broken = std::any_of(analysis.files.begin(), analysis.files.end(), [](const auto& comparison) {
-    return comparison.change == reporters::Change::kBroken || comparison.change == reporters::Change::kMissing;
-  });
-  return broken ? 3 : 0;
+  const bool regressed = std::any_of(analysis.files.begin(), analysis.files.end(),
+                                     [](const auto& comparison) { return comparison.regressed; });
+  return regressed ? 3 : 0;
 }
 
 }  // namespace
@@ -91,6 +94,7 @@ int main(int argc, char** argv) {
   reporters::AnalysisOptions options;
   app.add_option("files", arguments, "Result files, or folders with *.json files; older first")->required();
   app.add_flag("--across-devices", options.across_devices, "Compare files of one variant from different devices too");
+  app.add_flag("--across-models", options.across_models, "Compare variants of different models too");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

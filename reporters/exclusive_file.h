@@ -8,10 +8,11 @@
 
 namespace reporters {
 
-// Creates DIR/STEM EXTENSION with `content`. It is written under a hidden
-// temporary name in DIR, fsync'd, and linked to the first free name of STEM,
-// STEM_2, STEM_3, ...; link(2) fails where the name exists, so that of two
-// processes each gets its own. Characters of `stem` other than letters, digits,
+// Creates DIR/STEM EXTENSION with `content`. It is written without a name in
+// DIR (O_TMPFILE; where the file system has none, under a hidden name, the only
+// thing that a killed process can leave), fsync'd, and linked to the first free
+// name of STEM, STEM_2, STEM_3, ...; linkat(2) fails where the name exists, so
+// that of two processes each gets its own. Characters of `stem` other than letters, digits,
 // '-', '_' and '.' become '_'. Makes DIR where it is missing.
 // Throws std::runtime_error, one line with the path and the reason, and then
 // leaves neither the file nor the temporary one.

@@ -194,7 +194,8 @@ Json KernelsJson(const KernelProfile& profile) {
           {"status", NameOf(profile.status)},
           {"reason", profile.reason.empty() ? Json(nullptr) : Json(profile.reason)},
           {"expected_kernel", profile.expected_kernel},
-          {"expected_count", profile.expected_count}};
+          {"expected_count", profile.expected_count},
+          {"expected_at_least", profile.expected_at_least}};
 }
 
 Json VerdictJson(const Verdict& verdict) {
@@ -222,11 +223,7 @@ Json EvidenceJson(const EvidenceRecord& evidence, const Verdict& verdict) {
   json["within_rounding_bound"] = item(evidence.within_rounding_bound);
   json["within_rounding_bound"]["largest_difference"] = evidence.largest_difference;
   json["within_rounding_bound"]["bound"] = evidence.rounding_bound;
-  json["switch_ends_it"] = item(evidence.switch_ends_it);
-  for (const Intervention& intervention : verdict.interventions) {
-    if (intervention.name != "deterministic_mode" || !verdict.deterministic_mode_tested) continue;
-    json["switch_ends_it"] = item({intervention.finding, intervention.detail});
-  }
+  json["switch_ends_it"] = item(verdict.switch_ends_it);
   return json;
 }
 
@@ -236,8 +233,8 @@ Json InterventionsJson(const Verdict& verdict) {
     list.push_back({{"name", intervention.name},
                     {"finding", NameOf(intervention.finding)},
                     {"detail", intervention.detail},
-                    {"comparisons", intervention.comparisons},
-                    {"deviations", intervention.deviations},
+                    {"comparisons", OrNull(intervention.comparisons)},
+                    {"deviations", OrNull(intervention.deviations)},
                     {"p_value", OrNull(intervention.p_value)},
                     {"time_ratio", OrNull(intervention.time_ratio)}});
   }
@@ -285,6 +282,7 @@ Json ConfigJson(const RunConfig& config) {
 
 // What ran, in both kinds of file.
 void AddProvenance(const VariantRecord& record, Json* json) {
+  (*json)["variant_model"] = record.table_model;
   (*json)["model_source"] = record.model_source;
   (*json)["model_path"] = record.model_path;
   (*json)["device"] = record.device;

@@ -132,8 +132,6 @@ struct EvidenceRecord {
   Evidence within_rounding_bound;
   double largest_difference = 0;
   double rounding_bound = 0;
-  // The deterministic mode of the framework ends it.
-  Evidence switch_ends_it;
 };
 
 // ---- the whole ----
@@ -162,7 +160,9 @@ struct Cost {
 
 struct VariantRecord {
   std::string variant, model, quantization, description, note;
-  std::string table_model;  // what the variants file names, "Qwen/Qwen3-8B-AWQ"; `model` is what ran
+  // Of the variants file, "Qwen/Qwen3-8B-AWQ"; `model` is what ran, for the
+  // embedded model "tiny_qwen3-awq (embedded)".
+  std::string table_model;
   std::string started_at;  // ISO 8601 with microseconds, local time as Python's isoformat()
   RunConfig config;
   bool success = false;

@@ -289,10 +289,15 @@ void ReadKernels(const Reader& file, ResultFile* result) {
     }
     return;
   }
-  result->engagement_shown = kernels.Integer("expected_count", 0, std::numeric_limits<std::int64_t>::max()) > 0;
+  constexpr auto kMost = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t count = kernels.Integer("expected_count", 0, kMost);
+  // Files from before this key need one call.
+  const std::int64_t at_least = std::max<std::int64_t>(1, kernels.OptionalInteger("expected_at_least", 1, kMost));
+  result->engagement_shown = count >= at_least;
   if (!result->engagement_shown) {
-    result->notes.push_back("engagement is not proven: kernel " + kernels.OptionalString("expected_kernel") +
-                            " is not in the profile");
+    result->notes.push_back("engagement is not proven: kernel " + kernels.OptionalString("expected_kernel") + " ran " +
+                            std::to_string(count) + " times in the profile, where at least " +
+                            std::to_string(at_least) + " must show");
   }
   if (succeeded && result->kernels == 0) {
     result->disagreements.push_back("kernels.profiling_succeeded is true, but no kernel is listed");
@@ -343,6 +348,39 @@ void ReadVerdict(const Reader& file, ResultFile* result) {
   if (!meant && !verdict.IsNull("reason")) result->notes.push_back(verdict.String("reason"));
 }
 
+std::map<std::string, std::string> Texts(const Reader& object, const Json& json, const std::string& prefix = "") {
+  std::map<std::string, std::string> texts;
+  for (const auto& [name, value] : json.items()) {
+    if (value.is_string()) texts[prefix + name] = object.String(name);
+  }
+  return texts;
+}
+
+void ReadSurroundings(const Reader& file, ResultFile* result) {
+  const Reader baseline = file.Object("baseline");
+  if (!baseline.IsNull("settings")) {
+    result->settings = Texts(baseline.Object("settings"), baseline.Need("settings"));
+  }
+  if (file.IsNull("environment")) return;
+  const Reader environment = file.Object("environment");
+  result->environment = Texts(environment, file.Need("environment"));
+  if (!environment.IsNull("variables")) {
+    result->environment.merge(Texts(environment.Object("variables"), environment.Need("variables"), "$"));
+  }
+  if (environment.IsNull("argv")) return;
+  const std::string option = "--force-ids";
+  const Json& argv = environment.Array("argv");
+  for (std::size_t i = 0; i < argv.size(); ++i) {
+    if (!argv[i].is_string()) environment.Wrong("argv", "an array of strings");
+    const auto argument = argv[i].get<std::string>();
+    if (argument == option && i + 1 < argv.size() && argv[i + 1].is_string()) {
+      result->forced_ids = argv[i + 1].get<std::string>();
+    } else if (argument.rfind(option + "=", 0) == 0) {
+      result->forced_ids = argument.substr(option.size() + 1);
+    }
+  }
+}
+
 void CheckSchemaVersion(const Reader& file) {
   const std::string version = file.String("schema_version");
   int major = 0, minor = 0, patch = 0, length = 0;
@@ -368,6 +406,7 @@ ResultFile ReadResultFile(const std::filesystem::path& path) {
   result.timestamp = file.OptionalString("timestamp");
   result.model = file.OptionalString("model");
   result.model_source = file.OptionalString("model_source");
+  result.model_path = file.OptionalString("model_path");
   result.device = file.OptionalString("device");
   result.provider = file.OptionalString("provider");
   result.kernel = file.OptionalString("kernel");
@@ -385,6 +424,7 @@ ResultFile ReadResultFile(const std::filesystem::path& path) {
   if (!file.IsNull("cost")) result.total_seconds = file.Object("cost").OptionalNumber("total_seconds").value_or(0);
 
   ReadModes(file, &result);
+  ReadSurroundings(file, &result);
   if (repetitions != 0 && repetitions != result.baseline.tokens.size()) {
     result.disagreements.push_back("config.repetitions is " + std::to_string(repetitions) + ", the file holds " +
                                    Rows(result.baseline.tokens.size()));

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -46,6 +47,10 @@ struct ResultFile {
   int max_tokens = 0;
   std::int64_t prompt_length = 0;
   std::vector<std::int64_t> prompt_ids;  // empty: not in the file
+  std::string model_path;
+  std::string forced_ids;                          // the file of --force-ids in environment.argv
+  std::map<std::string, std::string> settings;     // of the runtime, in the baseline
+  std::map<std::string, std::string> environment;  // its texts, and its variables as "$NAME"
   ModeResult baseline, deterministic;
   gtest_determinism::Outcome outcome = gtest_determinism::Outcome::kInconclusive;
   std::optional<bool> claims_deterministic;  // verdict.is_deterministic as written

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <map>
 #include <stdexcept>
 
 #include "reporters/text.h"
@@ -21,6 +22,11 @@ constexpr double kSignificance = 0.05;
 
 std::string Count(std::int64_t n, const std::string& noun) {
   return std::to_string(n) + " " + noun + (n == 1 ? "" : "s");
+}
+
+// "1 of 1 run differs", "2 of 5 runs differ"
+std::string Differ(int deviations, int of, const std::string& noun) {
+  return std::to_string(deviations) + " of " + Count(of, noun) + (deviations == 1 ? " differs" : " differ");
 }
 
 struct Decision {
@@ -83,13 +89,13 @@ std::optional<Decision> CheckEngagement(const KernelProfile& profile) {
     because = "the profile is unavailable";
   } else if (profile.kernels.empty() || profile.status == ProfileStatus::kEmpty) {
     because = "the profile is empty";
-  } else if (profile.expected_count > 0) {
+  } else if (profile.expected_count >= std::max<std::int64_t>(1, profile.expected_at_least)) {
     // Also where records were lost: a lost record can hide a kernel, not invent one.
     return std::nullopt;
-  } else if (profile.status == ProfileStatus::kIncomplete) {
-    because = "kernel " + profile.expected_kernel + " does not appear in an incomplete profile";
   } else {
-    because = "kernel " + profile.expected_kernel + " does not appear in the profile";
+    because = "kernel " + profile.expected_kernel + " ran " + Count(profile.expected_count, "time") + " in " +
+              (profile.status == ProfileStatus::kIncomplete ? "an incomplete" : "the") + " profile, where at least " +
+              Count(std::max<std::int64_t>(1, profile.expected_at_least), "call") + " must show";
   }
   if (!profile.reason.empty()) because += " (" + profile.reason + ")";
   return Decision{"V8", "it is not shown that the kernel under test ran: " + because};
@@ -144,8 +150,27 @@ double Median(std::vector<double> values) {
   return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-std::string DeviationsOf(const Power& power) {
-  return std::to_string(power.deviations) + " of " + Count(power.comparisons, "comparison");
+// A mode may change several settings of a runtime, and then it is not known
+// which of them did it.
+std::string ChangedSettings(const ModeRecord& before, const ModeRecord& after) {
+  std::string text;
+  int changed = 0;
+  const auto add = [&](const std::string& name, const std::string& from, const std::string& to) {
+    if (changed++ > 0) text += ", ";
+    text += name + " " + (from.empty() ? "(unset)" : from) + " -> " + (to.empty() ? "(unset)" : to);
+  };
+  const std::map<std::string, std::string> old(before.settings.begin(), before.settings.end());
+  const std::map<std::string, std::string> now(after.settings.begin(), after.settings.end());
+  for (const auto& [name, value] : old) {
+    const auto found = now.find(name);
+    const std::string to = found == now.end() ? "" : found->second;
+    if (to != value) add(name, value, to);
+  }
+  for (const auto& [name, value] : now) {
+    if (old.count(name) == 0 && !value.empty()) add(name, "", value);
+  }
+  if (changed == 0) return "";
+  return "; it changes " + (changed == 1 ? "" : std::to_string(changed) + " settings at once: ") + text;
 }
 
 Intervention DeterministicMode(const VariantRecord& record, Outcome outcome) {
@@ -167,15 +192,20 @@ Intervention DeterministicMode(const VariantRecord& record, Outcome outcome) {
     result.detail = "fewer than two repetitions";
     return result;
   }
-  if (outcome != Outcome::kNondeterministic) {
-    result.detail = DeviationsOf(after) + " differ; the baseline showed nothing that it could end";
+  const std::string changes = ChangedSettings(record.baseline, mode);
+  const std::string with = Differ(after.deviations, after.comparisons, "comparison");
+  if (before.deviations == 0) {
+    result.detail = with + "; the baseline showed nothing that it could end" + changes;
     return result;
   }
   result.p_value = FisherExactP(before.deviations, before.comparisons, after.deviations, after.comparisons);
-  const std::string figures = DeviationsOf(after) + " differ, " + DeviationsOf(before) +
-                              " without it; so few by chance: p = " + FormatScientific(*result.p_value) +
-                              " (Fisher's exact test, one-sided)";
-  if (after.deviations > 0) {
+  const std::string figures = with + ", " + std::to_string(before.deviations) + " of " +
+                              std::to_string(before.comparisons) +
+                              " without it; p = " + FormatScientific(*result.p_value) +
+                              " for so few if the mode did nothing (Fisher's exact test, one-sided)" + changes;
+  if (outcome != Outcome::kNondeterministic) {
+    result.detail = "no claim, since the baseline is inconclusive: " + figures;
+  } else if (after.deviations > 0) {
     result.finding = Finding::kRefuted;
     result.detail = "the switch does not end it: " + figures;
   } else if (*result.p_value <= kSignificance) {
@@ -195,11 +225,7 @@ Intervention OrderedTwin(const EvidenceRecord& evidence) {
   return result;
 }
 
-std::string WithDetail(std::string text, const Evidence& evidence) {
-  if (!evidence.detail.empty()) text += " (" + evidence.detail + ")";
-  return text + ". ";
-}
-
+// Figures of the record only: the details of `evidence` say the same at length.
 std::string RootCause(const VariantRecord& record, const Decision& decided, const Intervention& mode) {
   if (decided.outcome == Outcome::kBitExact) {
     return "None to name: " + Count(record.baseline.report.runs, "repetition") + " gave one bit pattern.";
@@ -220,36 +246,34 @@ std::string RootCause(const VariantRecord& record, const Decision& decided, cons
   } else if (located) {
     text = "Unknown; the first operation that differs is " + operation + ". ";
   } else {
-    text = "Unknown: no operation was shown to differ first. ";
+    text = "Unknown: no operation was shown to differ first";
+    if (!evidence.first_operation.detail.empty()) text += ", " + evidence.first_operation.detail;
+    text += ". ";
   }
   if (located) {
     const int step = evidence.first_operation_step;
     std::string where = "It is the first operation whose bits differ between two repetitions";
     if (step >= 0) where += step == 0 ? ", in the prefill" : ", in decode step " + std::to_string(step);
     where += evidence.first_operation_is_int4 ? ", and an INT4 matmul" : ", and not an INT4 matmul";
-    text += WithDetail(where, evidence.first_operation);
+    text += where + ". ";
   }
   if (shown(evidence.replay_differs)) {
-    text += WithDetail("Alone on frozen inputs it gave " + Count(evidence.replay_patterns, "bit pattern") + " in " +
-                           Count(evidence.replay_runs, "run"),
-                       evidence.replay_differs);
+    text += "Alone on frozen inputs it gave " + Count(evidence.replay_patterns, "bit pattern") + " in " +
+            Count(evidence.replay_runs, "run") + ". ";
   } else if (refuted(evidence.replay_differs)) {
-    text += WithDetail("Alone on frozen inputs it gave one bit pattern in " + Count(evidence.replay_runs, "run"),
-                       evidence.replay_differs);
+    text += "Alone on frozen inputs it gave one bit pattern in " + Count(evidence.replay_runs, "run") + ". ";
   }
   if (shown(evidence.ordered_twin_exact)) {
-    text += WithDetail("Its ordered twin gives one bit pattern on the same inputs", evidence.ordered_twin_exact);
+    text += "Its ordered twin gives one bit pattern on the same inputs. ";
   } else if (refuted(evidence.ordered_twin_exact)) {
-    text += WithDetail("Its ordered twin differs on the same inputs too", evidence.ordered_twin_exact);
+    text += "Its ordered twin differs on the same inputs too. ";
   }
   const std::string sizes = FormatScientific(evidence.largest_difference) + " against a bound of " +
                             FormatScientific(evidence.rounding_bound);
   if (shown(evidence.within_rounding_bound)) {
-    text +=
-        WithDetail("The differences are of the size of re-ordered rounding: " + sizes, evidence.within_rounding_bound);
+    text += "The differences are of the size of re-ordered rounding: " + sizes + ". ";
   } else if (refuted(evidence.within_rounding_bound)) {
-    text += WithDetail("The differences are larger than re-ordered rounding explains: " + sizes,
-                       evidence.within_rounding_bound);
+    text += "The differences are larger than re-ordered rounding explains: " + sizes + ". ";
   }
   if (mode.finding == Finding::kShown) text += "The deterministic mode ends it: " + mode.detail + ". ";
   if (mode.finding == Finding::kRefuted) text += "The deterministic mode does not: " + mode.detail + ". ";
@@ -339,11 +363,12 @@ std::vector<std::string> Details(const VariantRecord& record, const Decision& de
       } else if (!noise.reason.empty()) {
         details.push_back("No L2 deviation: " + noise.reason);
       }
-      details.push_back(DeviationsOf(power) + " with repetition 0 differ; " +
+      details.push_back(Differ(power.deviations, power.comparisons, "comparison") + " from repetition 0; " +
                         Count(static_cast<std::int64_t>(report.patterns.size()), "distinct bit pattern"));
-      details.push_back("Deviation rate per repetition: between " + FormatPercent(power.lower_bound) + " and " +
+      details.push_back("Deviation rate per repetition: at least " + FormatPercent(power.lower_bound) + "; at most " +
                         FormatPercent(power.upper_bound) +
-                        " (one-sided 95 % Clopper-Pearson bounds, if repetitions are independent)");
+                        " (each of the two holds alone at 95 %: one-sided Clopper-Pearson bounds, if repetitions are "
+                        "independent)");
       if (report.first_divergence) {
         const auto& first = *report.first_divergence;
         details.push_back("First divergence: repetition " + std::to_string(first.run) + ", " +
@@ -384,11 +409,18 @@ std::vector<std::string> Details(const VariantRecord& record, const Decision& de
   }
   if (record.profile.expected_count > 0) {
     details.push_back("Kernel " + record.profile.expected_kernel + " ran " +
-                      Count(record.profile.expected_count, "time") + " in the profiled pass");
+                      Count(record.profile.expected_count, "time") + " in the profiled pass; at least " +
+                      std::to_string(record.profile.expected_at_least) + " needed");
+  }
+  // OpenVINO computes in float32 with its INT4 kernels.
+  if (record.compute == "fp32" && record.provider != "openvino") {
+    details.push_back(
+        "No INT4 kernel ran: in fp32 the exact dequantized weights are multiplied in float32, and the verdict is about "
+        "those matmuls, not about kernel " +
+        record.kernel);
   }
   for (const ControlResult& control : ControlsOf(record)) {
-    details.push_back("Control " + control.name + ": " + std::to_string(control.deviations) + " of " +
-                      Count(control.runs, "run") + " differ, " +
+    details.push_back("Control " + control.name + ": " + Differ(control.deviations, control.runs, "run") + ", " +
                       (control.as_expected ? "as it must be" : "NOT as it must be"));
   }
   return details;
@@ -425,7 +457,9 @@ std::vector<std::string> Warnings(const VariantRecord& record, const NoiseStatis
   }
   if (record.baseline.succeeded && !noise.reason.empty()) warnings.push_back("statistics: " + noise.reason);
   if (record.model_source == "embedded") {
-    warnings.push_back("ran the embedded model, not " + (record.model.empty() ? "the variant's own" : record.model));
+    const std::string name = record.model.substr(0, record.model.find(" (embedded)"));
+    warnings.push_back("ran the embedded model " + name + ", not " +
+                       (record.table_model.empty() ? "the variant's own" : record.table_model));
   }
   return warnings;
 }
@@ -475,6 +509,7 @@ Verdict DeriveVerdict(const VariantRecord& record) {
   }
   const Intervention mode = DeterministicMode(record, decided.outcome);
   verdict.interventions = {mode, OrderedTwin(record.evidence)};
+  verdict.switch_ends_it = {mode.finding, mode.detail};
   verdict.root_cause = RootCause(record, decided, mode);
   verdict.forensic_implications = Implications(record, decided, verdict.baseline_noise);
   verdict.details = Details(record, decided, verdict.baseline_noise, mode);

@@ -19,8 +19,7 @@ struct Intervention {
   std::string name;                         // "deterministic_mode", "ordered_twin"
   Finding finding = Finding::kNotLookedAt;  // kShown: the noise ended
   std::string detail;
-  int comparisons = 0;  // with the change
-  int deviations = 0;
+  std::optional<int> comparisons, deviations;  // with the change; nothing: not counted
   // Probability of so few deviations if the change did nothing: one-sided exact
   // test of Fisher over (deviations, comparisons) with and without the change.
   std::optional<double> p_value;
@@ -42,6 +41,7 @@ struct Verdict {
   std::string expectation;  // one line: expected against found
   NoiseStatistics baseline_noise, deterministic_noise;
   std::vector<Intervention> interventions;
+  Evidence switch_ends_it;            // of interventions[0], the deterministic mode
   std::vector<std::string> warnings;  // what a reader must know before relying on it
 };
 

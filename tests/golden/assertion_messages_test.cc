@@ -162,6 +162,21 @@ TEST_F(Messages, SuccessIsWordedToo) {
                "certainty (9 comparisons, if runs are independent)");
 }
 
+// Of several inputs the bound is that of the mean of their rates.
+TEST_F(Messages, SuccessOfSeveralInputs) {
+  const testing::AssertionResult result = internal::IsDeterministic(
+      {"EXPECT_DETERMINISTIC", "f", __FILE__, __LINE__},
+      [](const Options& options) {
+        return RunRepeated(
+            Inputs(2, [](int i) { return i; }), [](int i) { return i; }, options);
+      },
+      Options{.runs = 10});
+  EXPECT_TRUE(result);
+  EXPECT_STREQ(result.message(),
+               "2 inputs, for each 10 of 10 runs bit-exact; a deviation of probability >= 15.3 % per run, on average "
+               "over these inputs, would have been seen with 95 % certainty (18 comparisons, if runs are independent)");
+}
+
 TEST_F(Messages, ExpectBitExact) {
   const std::vector<float> actual = {1, 2, 3}, expected = {1, 2.5f, 3};
   const std::vector<std::string> failures = FailuresOf([&] { EXPECT_BIT_EXACT(actual, expected) << "streamed"; });

@@ -3,7 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <functional>
+#include <utility>
+
 #include "gtest_determinism/statistics.h"
+#include "reporters/verdict.h"
 
 namespace reporters {
 namespace {
@@ -67,7 +72,45 @@ TEST(CompareFiles, Failures) {
   failed.error = "no space";
   EXPECT_EQ(ChangeOf(exact, failed), Change::kBroken);
   EXPECT_EQ(ChangeOf(failed, exact), Change::kFixed);
-  EXPECT_EQ(ChangeOf(failed, failed), Change::kSame);
+  EXPECT_EQ(ChangeOf(failed, failed), Change::kFailed);
+  EXPECT_TRUE(CompareFiles(exact, failed, {}).regressed);
+  EXPECT_TRUE(CompareFiles(failed, failed, {}).regressed);
+  EXPECT_FALSE(CompareFiles(failed, exact, {}).regressed);
+  EXPECT_THAT(CompareFiles(failed, failed, {}).detail, HasSubstr("no space"));
+}
+
+TEST(CompareFiles, AProofThatWasLost) {
+  const ResultFile exact = File("1", Outcome::kBitExact, 19, 0);
+  const ResultFile inconclusive = File("2", Outcome::kInconclusive, 19, 0);
+  const ResultFile noisy = File("3", Outcome::kNondeterministic, 19, 12);
+  EXPECT_EQ(ChangeOf(exact, inconclusive), Change::kAmbiguous);
+  EXPECT_EQ(CompareFiles(exact, inconclusive, {}).detail, "bit-exact before, inconclusive now");
+  EXPECT_TRUE(CompareFiles(exact, inconclusive, {}).regressed);
+  for (const auto& [older, newer] :
+       {std::pair(inconclusive, exact), std::pair(inconclusive, inconclusive), std::pair(noisy, inconclusive)}) {
+    EXPECT_EQ(ChangeOf(older, newer), Change::kAmbiguous);
+    EXPECT_FALSE(CompareFiles(older, newer, {}).regressed);
+  }
+}
+
+// The rate alone, at p between a quarter and a half of 5 %: a change if it were
+// the only test of the two.
+TEST(CompareFiles, TwoTestsShareTheFivePerCent) {
+  const ResultFile more = File("1", Outcome::kNondeterministic, 19, 12);
+  const ResultFile fewer = File("2", Outcome::kNondeterministic, 19, 5);
+  const double p = FisherExactP(12, 19, 5, 19);
+  ASSERT_GT(p, 0.05 / 4);
+  ASSERT_LT(p, 0.05 / 2);
+  EXPECT_EQ(ChangeOf(more, fewer), Change::kSame);
+  // The distance alone: two means 2.1 standard errors apart.
+  const auto with_mean = [&](double mean) {
+    ResultFile file = more;
+    file.baseline.noise.l2_mean = mean;
+    file.baseline.noise.l2_std = std::sqrt(19.0 / 2);
+    return file;
+  };
+  EXPECT_EQ(ChangeOf(with_mean(10), with_mean(12.1)), Change::kSame);
+  EXPECT_EQ(ChangeOf(with_mean(10), with_mean(12.3)), Change::kNoisier);
 }
 
 TEST(CompareFiles, AnotherDeviceOnlyWhereAsked) {
@@ -84,9 +127,38 @@ TEST(CompareFiles, ExactInBothButOtherBits) {
   EXPECT_THAT(CompareFiles(exact, exact, {}).detail, HasSubstr("and the same bits"));
   ResultFile other = exact;
   other.baseline.digest = "bb";
+  EXPECT_EQ(ChangeOf(exact, exact), Change::kSame);
+  EXPECT_FALSE(CompareFiles(exact, exact, {}).regressed);
+  EXPECT_EQ(ChangeOf(exact, other), Change::kDifferent);
+  EXPECT_TRUE(CompareFiles(exact, other, {}).regressed);
   EXPECT_THAT(CompareFiles(exact, other, {}).detail, HasSubstr("not the same bits"));
+  EXPECT_THAT(CompareFiles(exact, other, {}).detail, HasSubstr("nothing else in the files differs"));
+  // Explained: said, and no failure.
+  const std::pair<std::function<void(ResultFile&)>, const char*> reasons[] = {
+      {[](ResultFile& f) { f.environment["torch"] = "2.12"; }, "torch unset / 2.12"},
+      {[](ResultFile& f) { f.environment["$OMP_NUM_THREADS"] = "4"; }, "$OMP_NUM_THREADS unset / 4"},
+      {[](ResultFile& f) { f.settings["HINT"] = "f32"; }, "HINT unset / f32"},
+      {[](ResultFile& f) { f.max_tokens = 7; }, "max_tokens 0 / 7"},
+      {[](ResultFile& f) { f.model_path = "/m"; }, "model path unset / /m"},
+      {[](ResultFile& f) { f.provider = "vllm"; }, "provider unset / vllm"},
+      {[](ResultFile& f) { f.kernel = "awq"; }, "kernel unset / awq"},
+      {[](ResultFile& f) { f.forced_ids = "ids.json"; }, "--force-ids unset / ids.json"}};
+  for (const auto& [change, said] : reasons) {
+    ResultFile explained = other;
+    change(explained);
+    const FileComparison comparison = CompareFiles(exact, explained, {});
+    EXPECT_EQ(comparison.change, Change::kDifferent);
+    EXPECT_FALSE(comparison.regressed) << said;
+    EXPECT_THAT(comparison.detail, HasSubstr(said));
+  }
+  // Another prompt or model: nothing is to be expected of the bits.
   other.prompt_ids = {9};
+  EXPECT_EQ(ChangeOf(exact, other), Change::kSame);
   EXPECT_THAT(CompareFiles(exact, other, {}).detail, testing::Not(HasSubstr("the same bits")));
+  other = exact;
+  other.baseline.digest = "bb";
+  other.model = "B";
+  EXPECT_EQ(ChangeOf(exact, other), Change::kSame);
 }
 
 TEST(CompareVariants, DistanceOverTheCommonTokens) {
@@ -104,6 +176,21 @@ TEST(CompareVariants, DistanceOverTheCommonTokens) {
   EXPECT_EQ(comparison.note, "different prompts");
 }
 
+TEST(Analyze, DifferentModelsOnlyWhereAsked) {
+  ResultFile a = File("1", Outcome::kBitExact, 2, 0), b = a, c = a;
+  a.model = b.model = "A";
+  b.variant = "awq";
+  c.variant = "openvino";
+  c.model = "B";
+  Analysis analysis = Analyze({a, b, c}, {});
+  ASSERT_EQ(analysis.variants.size(), 1u);
+  EXPECT_EQ(analysis.variants[0].second, "awq");
+  EXPECT_EQ(analysis.other_models, 2);
+  analysis = Analyze({a, b, c}, {.across_models = true});
+  EXPECT_EQ(analysis.variants.size(), 3u);
+  EXPECT_EQ(analysis.other_models, 0);
+}
+
 TEST(Analyze, OrderOfTimeAndFolders) {
   ResultFile old_gptq = File("old/gptq.json", Outcome::kBitExact, 19, 0);
   ResultFile new_gptq = File("new/gptq.json", Outcome::kNondeterministic, 19, 12);
@@ -119,8 +206,10 @@ TEST(Analyze, OrderOfTimeAndFolders) {
   EXPECT_EQ(analysis.files[0].newer, "new/gptq.json");
   EXPECT_EQ(analysis.files[1].variant, "awq");
   EXPECT_EQ(analysis.files[1].change, Change::kMissing);
+  EXPECT_TRUE(analysis.files[0].regressed && analysis.files[1].regressed);
   EXPECT_EQ(analysis.files[2].variant, "openvino");
   EXPECT_EQ(analysis.files[2].change, Change::kNew);
+  EXPECT_FALSE(analysis.files[2].regressed);
   EXPECT_EQ(analysis.variants.size(), 3u);
   EXPECT_EQ(Analyze({new_gptq, old_gptq}, {}).files[0].change, Change::kBroken);
   EXPECT_TRUE(Analyze({old_gptq, gone}, {}).files.empty());

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
+#include <utility>
 
 #include "reporters/writers.h"
 #include "tests/reporters/golden.h"
@@ -52,6 +54,55 @@ TEST(AnalyzeResults, GoldenOfTwoRuns) {
     }
   }
   EXPECT_EQ(RunIn(folder.path(), "new").exit_code, 0);
+}
+
+// The same run again, with one bit of what it computed changed.
+TEST(AnalyzeResults, OtherBitsOfABitExactVariantFail) {
+  const auto exit_code = [](const std::function<void(VariantRecord&)>& change, const char* word) {
+    TemporaryFolder folder;
+    VariantRecord record = BitExactRecord();
+    WriteInvestigationFile(folder.path(), record, DeriveVerdict(record));
+    record.started_at = "2025-01-16T10:30:00.000000";
+    record.environment.argv.push_back("--output-dir=elsewhere");
+    change(record);
+    WriteInvestigationFile(folder.path(), record, DeriveVerdict(record));
+    const Finished run = RunIn(folder.path(), ".");
+    EXPECT_THAT(run.output, HasSubstr(word));
+    return run.exit_code;
+  };
+  EXPECT_EQ(exit_code([](VariantRecord&) {}, "SAME"), 0);
+  const auto flip = [](VariantRecord& record) { record.baseline.report.patterns[0].digest[3] ^= 1; };
+  EXPECT_EQ(exit_code(flip, "nothing else in the files differs"), 3);
+  const std::pair<std::function<void(VariantRecord&)>, const char*> explained[] = {
+      {[](VariantRecord& r) { r.environment.variables["OMP_NUM_THREADS"] = "8"; }, "$OMP_NUM_THREADS 2 / 8"},
+      {[](VariantRecord& r) { r.environment.values[1].second = "2.12.0"; }, "torch 2.11.0 / 2.12.0"},
+      {[](VariantRecord& r) { r.baseline.settings[0].second = "true"; }, "deterministic_algorithms false / true"},
+      {[](VariantRecord& r) { r.model_path = "models/other"; }, "model path models/tiny_qwen3/awq / models/other"},
+      {[](VariantRecord& r) {
+         r.environment.argv.insert(r.environment.argv.end(), {"--force-ids", "ids.json"});
+       },
+       "--force-ids unset / ids.json"}};
+  for (const auto& [reason, said] : explained) {
+    const auto both = [&, &reason = reason](VariantRecord& record) {
+      flip(record);
+      reason(record);
+    };
+    EXPECT_EQ(exit_code(both, "DIFFERENT"), 0) << said;
+    EXPECT_EQ(exit_code(both, said), 0);
+  }
+  EXPECT_EQ(exit_code([](VariantRecord& r) { r.controls.clear(); }, "bit-exact before, inconclusive now"), 3);
+}
+
+TEST(AnalyzeResults, AVariantThatNeverRunsFails) {
+  TemporaryFolder folder;
+  for (const char* started : {"2025-01-15T10:31:00.000001", "2025-01-16T10:31:00.000001"}) {
+    VariantRecord record = FailedRecord();
+    record.started_at = started;
+    WriteInvestigationFile(folder.path(), record, DeriveVerdict(record));
+  }
+  const Finished run = RunIn(folder.path(), ".");
+  EXPECT_EQ(run.exit_code, 3);
+  EXPECT_THAT(run.output, HasSubstr("FAILED"));
 }
 
 TEST(AnalyzeResults, AFileThatCannotBeReadStopsNoOther) {

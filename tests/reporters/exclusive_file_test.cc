@@ -3,15 +3,22 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <set>
 #include <stdexcept>
 
@@ -123,6 +130,57 @@ TEST(CreateExclusively, AFileSizeLimitLeavesNothing) {
             0);
   EXPECT_THAT(folder.Names(), ElementsAre());
   EXPECT_EQ(ErrorOf(folder.path(), content), "");  // without the limit it fits
+}
+
+// What a kill in the midst of writing leaves: the limit's signal ends the
+// process after 4096 bytes.
+TEST(CreateExclusively, AKilledProcessLeavesNothing) {
+  TemporaryFolder folder;
+  EXPECT_EQ(InChild([&] {
+              const rlimit size = {4096, 4096}, no_core = {0, 0};
+              setrlimit(RLIMIT_CORE, &no_core);
+              setrlimit(RLIMIT_FSIZE, &size);
+              std::signal(SIGXFSZ, SIG_DFL);
+              ErrorOf(folder.path(), std::string(1 << 20, 'x'));
+              return 1;
+            }),
+            128 + SIGXFSZ);
+  EXPECT_THAT(folder.Names(), ElementsAre());
+}
+
+// From here on this process sees a file system without O_TMPFILE.
+bool ForbidUnnamedFiles() {
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "reads the low half of an argument");
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_openat, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_TMPFILE & ~O_DIRECTORY, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program = {std::size(filter), filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+TEST(CreateExclusively, WithoutUnnamedFilesItTakesAHiddenName) {
+  TemporaryFolder folder;
+  std::ofstream(folder.path() / "x.json") << "not ours";
+  EXPECT_EQ(InChild([&] {
+              if (!ForbidUnnamedFiles()) return 1;
+              if (open(folder.path().c_str(), O_TMPFILE | O_WRONLY, 0666) >= 0) return 2;
+              if (!ErrorOf(folder.path(), "y").empty()) return 3;
+              if (folder.Names() != Names{"x.json", "x_2.json"}) return 4;
+              if (ReadAll(folder.path() / "x_2.json") != "y" || ReadAll(folder.path() / "x.json") != "not ours")
+                return 5;
+              std::signal(SIGXFSZ, SIG_IGN);
+              const rlimit limit = {4096, 4096};
+              setrlimit(RLIMIT_FSIZE, &limit);
+              if (ErrorOf(folder.path(), std::string(1 << 20, 'x')).find("File too large") == std::string::npos)
+                return 6;
+              return folder.Names().size() == 2 ? 0 : 7;
+            }),
+            0);
 }
 
 TEST(CreateExclusively, AFullDiskLeavesNothing) {

@@ -194,12 +194,13 @@ TEST(InvestigationJson, InvalidUtf8IsReplaced) {
   EXPECT_EQ(json["text"], "caf\xEF\xBF\xBD \xF0\x9F\x98\x80 \xEF\xBF\xBD");
 }
 
-TEST(InvestigationJson, TheSwitchIsJudgedOnceAndTheSameEverywhere) {
-  VariantRecord record = NondeterministicRecord();
-  record.evidence.switch_ends_it = {Finding::kRefuted, "what the suite thought"};
-  const Json json = Json::parse(Text(record));
-  EXPECT_EQ(json["evidence"]["switch_ends_it"]["finding"], "shown");
-  EXPECT_EQ(json["interventions"][0]["finding"], "shown");
+TEST(InvestigationJson, TheWriterDoesNotJudgeTheSwitch) {
+  Verdict verdict = DeriveVerdict(NondeterministicRecord());
+  verdict.switch_ends_it = {Finding::kRefuted, "what the verdict says"};
+  std::ostringstream out;
+  WriteInvestigationJson(out, NondeterministicRecord(), verdict);
+  EXPECT_EQ(Json::parse(out.str())["evidence"]["switch_ends_it"].dump(),
+            R"({"finding":"refuted","detail":"what the verdict says"})");
 }
 
 }  // namespace

@@ -47,6 +47,8 @@ TEST(DeriveVerdict, Nondeterministic) {
   EXPECT_TRUE(verdict.met_expectation);
   EXPECT_THAT(verdict.details, Contains("First divergence: repetition 4, logits[2], " +
                                         Describe(NondeterministicRecord().baseline.report.first_divergence->diff)));
+  EXPECT_THAT(verdict.details, Contains(HasSubstr("at least 7.6 %; at most 81.1 % (each of the two holds alone")));
+  EXPECT_THAT(verdict.details, Contains("Control flipped_logit_bit: 1 of 20 runs differs, as it must be"));
 }
 
 struct Case {
@@ -132,9 +134,18 @@ INSTANTIATE_TEST_SUITE_P(
              [](VariantRecord& r) { DropControls(r, [](const auto& c) { return !c.expects_difference; }); }},
         Case{"NoArrivalOrder", "V7", "no control that must differ",
              [](VariantRecord& r) { DropControls(r, [](const auto& c) { return c.name == kArrivalOrderControl; }); }},
-        Case{"KernelAbsent", "V8", "does not appear in the profile",
+        Case{"KernelAbsent", "V8", "ran 0 times in the profile, where at least 140 calls must show",
              [](VariantRecord& r) { r.profile.expected_count = 0; }},
-        Case{"KernelAbsentInIncomplete", "V8", "incomplete profile (3 records lost)",
+        Case{"KernelRanTooFewTimes", "V8", "ran 139 times in the profile, where at least 140 calls must show",
+             [](VariantRecord& r) { r.profile.expected_count = 139; }},
+        Case{"KernelRanTooFewTimesInIncomplete", "V8", "ran 139 times in an incomplete profile, where at least 140",
+             [](VariantRecord& r) {
+               r.profile.expected_count = 139;
+               r.profile.status = ProfileStatus::kIncomplete;
+             }},
+        Case{"NoCallNeededIsNoProof", "V8", "ran 0 times in the profile, where at least 1 call must show",
+             [](VariantRecord& r) { r.profile.expected_count = r.profile.expected_at_least = 0; }},
+        Case{"KernelAbsentInIncomplete", "V8", "where at least 140 calls must show (3 records lost)",
              [](VariantRecord& r) {
                r.profile.expected_count = 0;
                r.profile.status = ProfileStatus::kIncomplete;
@@ -174,6 +185,24 @@ TEST(DeriveVerdict, ComparisonThatEndedInconclusiveIsNoPass) {
   EXPECT_EQ(verdict.rule, "V10");
   EXPECT_THAT(verdict.reason, HasSubstr("the budget ended it"));
   EXPECT_FALSE(verdict.is_deterministic.has_value());
+}
+
+TEST(DeriveVerdict, CallsOfTheKernelAreCountedAgainstTheNeed) {
+  VariantRecord record = BitExactRecord();
+  EXPECT_THAT(DeriveVerdict(record).details,
+              Contains("Kernel int4::marlin_gemm ran 140 times in the profiled pass; at least 140 needed"));
+  record.profile.expected_count = 141;
+  EXPECT_EQ(DeriveVerdict(record).rule, "V12");
+}
+
+TEST(DeriveVerdict, Float32SaysThatNoInt4KernelRan) {
+  const auto says = Contains(HasSubstr("No INT4 kernel ran"));
+  VariantRecord record = BitExactRecord();
+  EXPECT_THAT(DeriveVerdict(record).details, Not(says));
+  record.compute = "fp32";
+  EXPECT_THAT(DeriveVerdict(record).details, says);
+  record.provider = "openvino";  // INT4 weights, whatever it accumulates in
+  EXPECT_THAT(DeriveVerdict(record).details, Not(says));
 }
 
 TEST(DeriveVerdict, IncompleteProfileThatShowsTheKernelProvesEngagement) {
@@ -236,6 +265,26 @@ TEST(RootCause, WithoutEvidenceIsUnknown) {
   EXPECT_EQ(DeriveVerdict(record).root_cause, "Unknown: no operation was shown to differ first.");
 }
 
+TEST(RootCause, SaysNothingTwice) {
+  VariantRecord record = NondeterministicRecord();
+  record.evidence.first_operation.detail = "the first of 3450 operations";
+  record.evidence.replay_differs.detail = "31 distinct patterns in 100 runs";
+  record.evidence.within_rounding_bound.detail = "largest difference 0.0039";
+  const std::string cause = DeriveVerdict(record).root_cause;
+  EXPECT_THAT(cause, HasSubstr("Alone on frozen inputs it gave 31 bit patterns in 100 runs. Its ordered twin gives"));
+  for (const char* detail : {"3450", "31 distinct", "largest difference", "(100 runs)"}) {
+    EXPECT_THAT(cause, Not(HasSubstr(detail)));
+  }
+}
+
+TEST(RootCause, SaysWhyNoOperationWasLookedAt) {
+  VariantRecord record = NondeterministicRecord();
+  record.evidence = {};
+  record.evidence.first_operation.detail = "the runtime does not show its operations' outputs";
+  EXPECT_THAT(DeriveVerdict(record).root_cause,
+              HasSubstr("no operation was shown to differ first, the runtime does not show its operations' outputs. "));
+}
+
 TEST(RootCause, SaysWhatIsLargerThanRounding) {
   VariantRecord record = NondeterministicRecord();
   record.evidence.within_rounding_bound.finding = Finding::kRefuted;
@@ -275,6 +324,50 @@ TEST(DeterministicMode, EndsItOnlyWhereChanceIsExcluded) {
   verdict = DeriveVerdict(record);
   EXPECT_FALSE(verdict.deterministic_mode_tested);
   EXPECT_THAT(verdict.details, Contains("Deterministic mode: it did not run: out of memory"));
+}
+
+// A baseline without a claim may have differed all the same.
+TEST(DeterministicMode, OfAnInconclusiveBaselineItSaysWhatWasSeenAndClaimsNothing) {
+  for (const VariantRecord& whole : {NondeterministicRecord(), BitExactRecord()}) {
+    VariantRecord record = whole;
+    record.controls.clear();
+    const Verdict verdict = DeriveVerdict(record);
+    ASSERT_EQ(verdict.outcome, Outcome::kInconclusive);
+    const Intervention& mode = verdict.interventions[0];
+    EXPECT_EQ(mode.finding, Finding::kNotLookedAt);
+    const bool differed = record.baseline.report.power.deviations > 0;
+    EXPECT_EQ(mode.p_value.has_value(), differed);
+    EXPECT_THAT(mode.detail, differed ? HasSubstr("the baseline is inconclusive: 0 of 19 comparisons differ, 2 of 5 "
+                                                  "without it; p = 3.62e-02")
+                                      : HasSubstr("the baseline showed nothing that it could end"));
+  }
+}
+
+TEST(DeterministicMode, NamesTheSettingsThatItChanges) {
+  VariantRecord record = NondeterministicRecord();
+  record.baseline.settings = {{"KV_CACHE_PRECISION", "u8"}, {"THREADS", "2"}, {"HINT", "bf16"}, {"GONE", "1"}};
+  record.deterministic.settings = {{"HINT", "f32"}, {"THREADS", "2"}, {"KV_CACHE_PRECISION", "f32"}, {"NEW", "x"}};
+  EXPECT_THAT(DeriveVerdict(record).interventions[0].detail,
+              testing::EndsWith("; it changes 4 settings at once: GONE 1 -> (unset), HINT bf16 -> f32, "
+                                "KV_CACHE_PRECISION u8 -> f32, NEW (unset) -> x"));
+  record.deterministic.settings = record.baseline.settings;
+  EXPECT_THAT(DeriveVerdict(record).interventions[0].detail, Not(HasSubstr("it changes")));
+}
+
+TEST(DeterministicMode, IsTheSwitchOfTheEvidence) {
+  VariantRecord record = NondeterministicRecord();
+  EXPECT_EQ(DeriveVerdict(record).switch_ends_it.finding, Finding::kShown);
+  record.deterministic.report = ReportOf(20, 1);
+  const Verdict verdict = DeriveVerdict(record);
+  EXPECT_EQ(verdict.switch_ends_it.finding, Finding::kRefuted);
+  EXPECT_EQ(verdict.switch_ends_it.detail, verdict.interventions[0].detail);
+  EXPECT_THAT(verdict.switch_ends_it.detail, HasSubstr("1 of 19 comparisons differs, 2 of 5 without it"));
+}
+
+TEST(OrderedTwin, WhatWasNotCountedIsNotZero) {
+  const Intervention twin = DeriveVerdict(NondeterministicRecord()).interventions[1];
+  EXPECT_EQ(twin.finding, Finding::kShown);
+  EXPECT_FALSE(twin.comparisons || twin.deviations);
 }
 
 TEST(FisherExact, KnownTables) {
@@ -339,7 +432,8 @@ TEST(Implications, OneDistanceHasNoSpread) {
 }
 
 TEST(DeriveVerdict, Warnings) {
-  EXPECT_THAT(DeriveVerdict(BitExactRecord()).warnings, Contains("ran the embedded model, not Qwen/Qwen3-8B-AWQ"));
+  EXPECT_THAT(DeriveVerdict(BitExactRecord()).warnings,
+              Contains("ran the embedded model tiny_qwen3-awq, not Qwen/Qwen3-8B-AWQ"));
   EXPECT_THAT(DeriveVerdict(NondeterministicRecord()).warnings, Contains("gptq_gemm runs its ordered twin"));
   VariantRecord record = BitExactRecord();
   record.model_source = "--model-dir";
