@@ -71,42 +71,66 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
   app.footer(kFooter);
   app.option_defaults()->always_capture_default(false);
   std::vector<std::string> model_dirs;
-  app.add_flag("--list-variants", options.list_variants, "Print the table of variants and where their models are found");
+  app.add_flag("--list-variants", options.list_variants,
+               "Print the table of variants and where their models are found");
   app.add_option("--variants", options.variants, "Which variants to run, or 'all' (default: all)")->type_name("ID...");
   app.add_option("--variants-file", options.variants_file, "Another table of variants")->type_name("FILE");
-  app.add_option("--output-dir", options.output_dir, "Folder for the result files (default: results)")->type_name("DIR");
-  app.add_option("--model-dir", model_dirs, "Folder of a variant's model; may be repeated")->type_name("VARIANT=PATH")->allow_extra_args(false);
+  app.add_option("--output-dir", options.output_dir, "Folder for the result files (default: results)")
+      ->type_name("DIR");
+  app.add_option("--model-dir", model_dirs, "Folder of a variant's model; may be repeated")
+      ->type_name("VARIANT=PATH")
+      ->allow_extra_args(false);
   app.add_option("--device", options.device, "auto, cpu or cuda[:N] (default: auto)")->type_name("DEVICE");
   app.add_option("--provider", options.provider, "Whose kernels run: auto, builtin or vllm (default: auto)")
-      ->check(CLI::IsMember({"auto", "builtin", "vllm"}))->type_name("NAME");
-  app.add_option("--op-library", options.op_libraries, "Torch op library of a provider; may be repeated")->type_name("PATH")->allow_extra_args(false);
+      ->check(CLI::IsMember({"auto", "builtin", "vllm"}))
+      ->type_name("NAME");
+  app.add_option("--op-library", options.op_libraries, "Torch op library of a provider; may be repeated")
+      ->type_name("PATH")
+      ->allow_extra_args(false);
   app.add_flag("--embedded", options.embedded, "Use the embedded model only, also where another is found");
-  auto* repetitions = app.add_option("--repetitions", options.repetitions, "Generations compared in each mode (default: 20)")
-      ->check(CLI::Range(1, 1000000).description(""))->type_name("N");
+  auto* repetitions =
+      app.add_option("--repetitions", options.repetitions, "Generations compared in each mode (default: 20)")
+          ->check(CLI::Range(1, 1000000).description(""))
+          ->type_name("N");
   app.add_option("--warmups", options.warmups, "Generations before that, not compared (default: 3)")
-      ->check(CLI::Range(0, 1000).description(""))->type_name("N");
+      ->check(CLI::Range(0, 1000).description(""))
+      ->type_name("N");
   app.add_option("--max-tokens", options.max_tokens, "Tokens to generate; EOS does not stop (default: 50)")
-      ->check(CLI::Range(1, 1000000).description(""))->type_name("N");
+      ->check(CLI::Range(1, 1000000).description(""))
+      ->type_name("N");
   app.add_option("--max-model-len", options.max_model_len, "Longest prompt and continuation together (default: 8192)")
-      ->check(CLI::Range(2, 1 << 30).description(""))->type_name("N");
+      ->check(CLI::Range(2, 1 << 30).description(""))
+      ->type_name("N");
   auto* prompt = app.add_option("--prompt", options.prompt, "Prompt text")->type_name("TEXT");
-  auto* prompt_file = app.add_option("--prompt-file", options.prompt_file, "File with the prompt's text (UTF-8)")->type_name("FILE");
-  auto* prompt_ids = app.add_option("--prompt-ids", options.prompt_ids_file, "File with the prompt's token ids, a JSON list")->type_name("FILE");
+  auto* prompt_file =
+      app.add_option("--prompt-file", options.prompt_file, "File with the prompt's text (UTF-8)")->type_name("FILE");
+  auto* prompt_ids =
+      app.add_option("--prompt-ids", options.prompt_ids_file, "File with the prompt's token ids, a JSON list")
+          ->type_name("FILE");
   prompt->excludes(prompt_file)->excludes(prompt_ids);
   prompt_file->excludes(prompt_ids);
   app.add_option("--prompt-length", options.prompt_length, "Cut the prompt to its first N tokens")
-      ->check(CLI::Range(1, 1 << 30).description(""))->type_name("N");
-  auto* seed = app.add_option("--seed", options.seed, "Seed of the perturbations and of the control (default: 42)")->type_name("N");
+      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->type_name("N");
+  auto* seed = app.add_option("--seed", options.seed, "Seed of the perturbations and of the control (default: 42)")
+                   ->type_name("N");
   app.add_option("--compute", options.compute,
                  "fp16 or bf16: the INT4 kernels; fp32: the exact dequantized weights in float32, for comparison "
                  "with other engines (default: what the variant's kernel runs in)")
-      ->check(CLI::IsMember({"auto", "fp16", "bf16", "fp32"}))->type_name("TYPE");
-  app.add_option("--force-ids", options.force_ids_file, "Teacher forcing: these ids follow the prompt (JSON list)")->type_name("FILE");
-  app.add_option("--dump-logits", options.dump_logits_dir, "Also write VARIANT.safetensors with prompt_logits and step_logits")->type_name("DIR");
-  app.add_option("--gpu-memory-utilization", options.gpu_memory_utilization, "Share of the free GPU memory that may be used (default: 0.9); no effect on a CPU")
-      ->check(CLI::Range(0.01, 1.0).description(""))->type_name("X");
+      ->check(CLI::IsMember({"auto", "fp16", "bf16", "fp32"}))
+      ->type_name("TYPE");
+  app.add_option("--force-ids", options.force_ids_file, "Teacher forcing: these ids follow the prompt (JSON list)")
+      ->type_name("FILE");
+  app.add_option("--dump-logits", options.dump_logits_dir,
+                 "Also write VARIANT.safetensors with prompt_logits and step_logits")
+      ->type_name("DIR");
+  app.add_option("--gpu-memory-utilization", options.gpu_memory_utilization,
+                 "Share of the free GPU memory that may be used (default: 0.9); no effect on a CPU")
+      ->check(CLI::Range(0.01, 1.0).description(""))
+      ->type_name("X");
   app.add_option("--threads", options.threads, "Threads of libtorch and OpenVINO (default: their own choice)")
-      ->check(CLI::Range(0, 4096).description(""))->type_name("N");
+      ->check(CLI::Range(0, 4096).description(""))
+      ->type_name("N");
 
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());

@@ -37,7 +37,7 @@ struct SuiteOptions {
   // Given on the command line, so that the library's flags of the same meaning
   // do not change them.
   bool repetitions_given = false, seed_given = false;
-  bool perturb = true;  // --determinism_perturb
+  bool perturb = true;           // --determinism_perturb
   std::string compute = "auto";  // "auto": what the variant runs in; "fp16", "bf16", "fp32"
   double gpu_memory_utilization = 0.9;
   int threads = 0;  // 0: what libtorch chooses

@@ -39,7 +39,9 @@ int4::QuantizedLinear RandomLinear(const ModelConfig& config, at::Generator& gen
   linear.group_size = kGroupSize;
   const std::int64_t groups = linear.k / kGroupSize;
   const auto words = at::TensorOptions().dtype(at::kInt);
-  linear.qweight = at::randint(-(1LL << 31), 1LL << 31, {linear.k / 8, linear.n}, generator, at::TensorOptions().dtype(at::kLong)).to(at::kInt);
+  linear.qweight =
+      at::randint(-(1LL << 31), 1LL << 31, {linear.k / 8, linear.n}, generator, at::TensorOptions().dtype(at::kLong))
+          .to(at::kInt);
   linear.qzeros = at::full({groups, linear.n / 8}, 0x77777777, words);
   linear.scales = (at::rand({groups, linear.n}, generator) * 0.01 + 0.005).to(at::kHalf);
   linear.gptq_v1_zeros = true;
@@ -108,14 +110,14 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
     must_show.detail += "differed in run " + std::to_string(arrival.first_divergence->run);
   } else {
     must_show.detail += "did not differ in " + std::to_string(arrival.runs) + " runs on " +
-                        std::to_string(UsableCores()) +
-                        " usable core(s); run where at least two cores are free";
+                        std::to_string(UsableCores()) + " usable core(s); run where at least two cores are free";
   }
 
   const Report twin = RunRepeated([&] { return matmul->ForwardOrdered(x); }, UndisturbedRuns(options.runs));
   ControlResult must_not = Judge(reporters::kOrderedTwinControl, false, twin);
   must_not.detail = matmul->identity().ordered_op + " on the same numbers: " + std::to_string(twin.patterns.size()) +
-                    (twin.patterns.size() == 1 ? " pattern in " : " patterns in ") + std::to_string(twin.runs) + " runs";
+                    (twin.patterns.size() == 1 ? " pattern in " : " patterns in ") + std::to_string(twin.runs) +
+                    " runs";
 
   return {must_show, must_not, FlippedBit(generation, options.runs)};
 }

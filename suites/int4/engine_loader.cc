@@ -11,7 +11,8 @@ constexpr char kFloatMatmul[] = "qwen3::linear";
 std::int64_t CountMatmuls(const Qwen3Engine& engine, const ModelConfig& config) {
   std::int64_t count = 0;
   for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (const char* op : {"qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "gate_proj", "up_proj", "down_proj"}) {
+    for (const char* op :
+         {"qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "gate_proj", "up_proj", "down_proj"}) {
       count += engine.MatmulOf(static_cast<int>(layer), op) != nullptr ? 1 : 0;
     }
   }
@@ -20,7 +21,8 @@ std::int64_t CountMatmuls(const Qwen3Engine& engine, const ModelConfig& config) 
 
 LoadedEngine LoadOpenVino(const LocatedModel& model, const SuiteOptions& options, Mode mode) {
   if (options.compute == "fp16" || options.compute == "bf16") {
-    throw VariantError("--compute " + options.compute + ": the openvino runtime chooses its own precision; use auto or fp32");
+    throw VariantError("--compute " + options.compute +
+                       ": the openvino runtime chooses its own precision; use auto or fp32");
   }
   OpenVinoOptions settings;
   settings.deterministic = mode == Mode::kDeterministic;
@@ -76,12 +78,14 @@ LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const
     throw VariantError("--device " + options.device + ": this build has no GPU kernels; use --device cpu");
   }
   if (options.provider == "vllm") {
-    throw VariantError("--provider vllm: its kernels need a GPU, and this build has no GPU support; use --provider builtin");
+    throw VariantError(
+        "--provider vllm: its kernels need a GPU, and this build has no GPU support; use --provider builtin");
   }
   if (!options.op_libraries.empty()) {
     throw VariantError("--op-library: foreign kernels need a GPU, and this build has no GPU support; leave it out");
   }
-  LoadedEngine loaded = variant.format == "openvino" ? LoadOpenVino(model, options, mode) : LoadQwen3(variant, model, options);
+  LoadedEngine loaded =
+      variant.format == "openvino" ? LoadOpenVino(model, options, mode) : LoadQwen3(variant, model, options);
   loaded.device = "cpu";
   return loaded;
 }

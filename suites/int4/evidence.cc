@@ -58,8 +58,7 @@ std::vector<TracedOp> TraceGeneration(Qwen3Engine& engine, const std::vector<std
   std::vector<TracedOp> trace;
   const SinkGuard guard(engine);
   engine.SetOpSink([&](const OpOutput& output) {
-    trace.push_back({output.step, output.layer, output.op,
-                     gtest_determinism::DigestOf({{output.op, output.bits}})});
+    trace.push_back({output.step, output.layer, output.op, gtest_determinism::DigestOf({{output.op, output.bits}})});
   });
   engine.Generate(prompt_ids, options);
   return trace;
@@ -137,7 +136,8 @@ void CompareWithBound(const int4::Int4Matmul& matmul, const at::Tensor& x, const
   }
   record.rounding_bound = bound.max().item<double>();
   if (worst_ratio == 0) {
-    evidence = {Finding::kNotLookedAt, "no difference was seen in " + std::to_string(runs) + " runs made for this comparison"};
+    evidence = {Finding::kNotLookedAt,
+                "no difference was seen in " + std::to_string(runs) + " runs made for this comparison"};
     return;
   }
   evidence.finding = worst_ratio <= 1 ? Finding::kShown : Finding::kRefuted;
@@ -179,7 +179,8 @@ EvidenceRecord CollectEvidence(Qwen3Engine& engine, const Checkpoint& checkpoint
     }
   }
   if (earliest == first.size()) {
-    record.first_operation = {Finding::kNotLookedAt, "no operation differed in " + std::to_string(generations) + " traced generations"};
+    record.first_operation = {Finding::kNotLookedAt,
+                              "no operation differed in " + std::to_string(generations) + " traced generations"};
     return record;
   }
   const TracedOp& op = first[earliest];
@@ -187,10 +188,10 @@ EvidenceRecord CollectEvidence(Qwen3Engine& engine, const Checkpoint& checkpoint
   record.first_operation_step = op.step;
   const int4::Int4Matmul* matmul = engine.MatmulOf(op.layer, op.op);
   record.first_operation_is_int4 = matmul != nullptr;
-  record.first_operation = {
-      Finding::kShown, NameOf(op) + " in the " + StepName(op.step) + " is the first of " + std::to_string(first.size()) +
-                           " operations whose bits differ; " + std::to_string(differing) + " of " +
-                           std::to_string(generations - 1) + " traced generations differ from the first"};
+  record.first_operation = {Finding::kShown, NameOf(op) + " in the " + StepName(op.step) + " is the first of " +
+                                                 std::to_string(first.size()) + " operations whose bits differ; " +
+                                                 std::to_string(differing) + " of " + std::to_string(generations - 1) +
+                                                 " traced generations differ from the first"};
   if (matmul == nullptr) {
     const std::string why = NameOf(op) + " is not an INT4 matmul; only those are replayed alone";
     record.replay_differs = record.ordered_twin_exact = record.within_rounding_bound = {Finding::kNotLookedAt, why};
@@ -203,14 +204,16 @@ EvidenceRecord CollectEvidence(Qwen3Engine& engine, const Checkpoint& checkpoint
   record.replay_runs = replay.runs;
   record.replay_patterns = static_cast<int>(replay.patterns.size());
   record.replay_differs = {replay.outcome == Outcome::kNondeterministic ? Finding::kShown : Finding::kRefuted,
-                           matmul->identity().op + " alone on frozen inputs: " + std::to_string(record.replay_patterns) +
+                           matmul->identity().op +
+                               " alone on frozen inputs: " + std::to_string(record.replay_patterns) +
                                " distinct patterns in " + std::to_string(replay.runs) + " runs"};
   if (matmul->identity().ordered_op.empty()) {
     record.ordered_twin_exact = {Finding::kNotLookedAt, matmul->identity().op + " has no ordered twin"};
   } else {
     const Report twin = RunRepeated([&] { return matmul->ForwardOrdered(x); }, alone);
     record.ordered_twin_exact = {twin.outcome == Outcome::kBitExact ? Finding::kShown : Finding::kRefuted,
-                                 matmul->identity().ordered_op + " on the same inputs: " + std::to_string(twin.patterns.size()) +
+                                 matmul->identity().ordered_op +
+                                     " on the same inputs: " + std::to_string(twin.patterns.size()) +
                                      (twin.patterns.size() == 1 ? " pattern in " : " distinct patterns in ") +
                                      std::to_string(twin.runs) + " runs"};
   }

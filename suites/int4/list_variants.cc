@@ -20,7 +20,8 @@ std::string SizeOfFolder(const fs::path& folder) {
   }
   std::array<char, 32> text{};
   const double megabytes = static_cast<double>(bytes) / 1e6;
-  std::snprintf(text.data(), text.size(), megabytes < 1000 ? "%.1f MB" : "%.2f GB", megabytes < 1000 ? megabytes : megabytes / 1000);
+  std::snprintf(text.data(), text.size(), megabytes < 1000 ? "%.1f MB" : "%.2f GB",
+                megabytes < 1000 ? megabytes : megabytes / 1000);
   return text.data();
 }
 
@@ -32,18 +33,20 @@ std::string ProviderOf(const Variant& variant) {
 }  // namespace
 
 void ListVariants(std::ostream& out, const std::vector<Variant>& variants, const ModelPlaces& places) {
-  std::vector<std::array<std::string, 6>> rows = {{"variant", "model", "quantization", "kernel", "expected (cpu)", "found"}};
+  std::vector<std::array<std::string, 6>> rows = {
+      {"variant", "model", "quantization", "kernel", "expected (cpu)", "found"}};
   for (const Variant& variant : variants) {
     std::string found;
     try {
       const LocatedModel model = LocateModel(variant, places);
-      found = model.source + ": " + (model.embedded() ? "tiny_qwen3" : model.folder.string()) + ", " + SizeOfFolder(model.folder);
+      found = model.source + ": " + (model.embedded() ? "tiny_qwen3" : model.folder.string()) + ", " +
+              SizeOfFolder(model.folder);
     } catch (const VariantError&) {
       found = "missing";
     }
     const std::string expected = variant.ExpectedOn("cpu", ProviderOf(variant));
-    rows.push_back({variant.id, variant.model_name, variant.quantization.empty() ? "-" : variant.quantization, variant.kernel,
-                    expected.empty() ? "not stated" : expected, found});
+    rows.push_back({variant.id, variant.model_name, variant.quantization.empty() ? "-" : variant.quantization,
+                    variant.kernel, expected.empty() ? "not stated" : expected, found});
   }
   std::array<std::size_t, 6> widths{};
   for (const auto& row : rows) {

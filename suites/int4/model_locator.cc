@@ -63,7 +63,8 @@ LocatedModel LocateModel(const Variant& variant, const ModelPlaces& places) {
   if (!places.models_dir.empty()) {
     const std::string base = variant.model_name.substr(variant.model_name.rfind('/') + 1);
     for (const std::string& name : {variant.id, variant.model_name, base}) {
-      if (HoldsModel(places.models_dir / name)) return {places.models_dir / name, "QUANT_MODELS_DIR", variant.model_name};
+      if (HoldsModel(places.models_dir / name))
+        return {places.models_dir / name, "QUANT_MODELS_DIR", variant.model_name};
     }
   }
   if (!places.hub_cache.empty()) {
@@ -74,8 +75,9 @@ LocatedModel LocateModel(const Variant& variant, const ModelPlaces& places) {
   if (!places.embedded.empty() && HoldsModel(places.embedded / variant.format)) {
     return {places.embedded / variant.format, "embedded", "tiny_qwen3-" + variant.format + " (embedded)"};
   }
-  throw VariantError("no model for variant '" + variant.id + "': neither --model-dir, $QUANT_MODELS_DIR nor the Hugging Face cache has " +
-                     variant.model_name + ", and the embedded model was not built; build the target embedded_models");
+  throw VariantError("no model for variant '" + variant.id +
+                     "': neither --model-dir, $QUANT_MODELS_DIR nor the Hugging Face cache has " + variant.model_name +
+                     ", and the embedded model was not built; build the target embedded_models");
 }
 
 }  // namespace suites

@@ -68,8 +68,8 @@ OpProfiler::OpProfiler() : state_(std::make_unique<State>()) {
     if (recording != nullptr) throw std::logic_error("OpProfiler: one recording at a time");
     recording = &state_->totals;
   }
-  state_->handle = at::addGlobalCallback(at::RecordFunctionCallback(OnEnter, OnExit)
-                                             .scopes({at::RecordScope::FUNCTION, at::RecordScope::USER_SCOPE}));
+  state_->handle = at::addGlobalCallback(
+      at::RecordFunctionCallback(OnEnter, OnExit).scopes({at::RecordScope::FUNCTION, at::RecordScope::USER_SCOPE}));
 }
 
 OpProfiler::~OpProfiler() {
@@ -100,8 +100,8 @@ reporters::KernelKind KindOfOperator(const std::string& name) {
       return kernel.family == "marlin" ? KernelKind::kMarlin : KernelKind::kGemm;
     }
   }
-  static const std::set<std::string> gemms = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmv",
-                                              "aten::mv", "aten::dot", "aten::linear", "aten::matmul"};
+  static const std::set<std::string> gemms = {"aten::mm", "aten::addmm", "aten::bmm",    "aten::baddbmm", "aten::addmv",
+                                              "aten::mv", "aten::dot",   "aten::linear", "aten::matmul"};
   return gemms.contains(name) ? KernelKind::kGemm : KernelKind::kOther;
 }
 

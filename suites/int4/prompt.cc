@@ -13,7 +13,8 @@ namespace {
 
 std::string ReadText(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
-  if (!in || std::filesystem::is_directory(file)) throw VariantError(file.string() + ": cannot be read; name a text file with --prompt-file");
+  if (!in || std::filesystem::is_directory(file))
+    throw VariantError(file.string() + ": cannot be read; name a text file with --prompt-file");
   return {std::istreambuf_iterator<char>(in), {}};
 }
 

@@ -37,7 +37,8 @@ std::string ProblemOfOutputFolder(const fs::path& folder, const std::string& fla
   if (error) return folder.string() + ": cannot be made (" + error.message() + "); choose another folder with " + flag;
   std::string probe = (folder / ".quant_suites_probe_XXXXXX").string();
   const int file = mkstemp(probe.data());
-  if (file < 0) return folder.string() + ": cannot be written (" + std::strerror(errno) + "); choose another folder with " + flag;
+  if (file < 0)
+    return folder.string() + ": cannot be written (" + std::strerror(errno) + "); choose another folder with " + flag;
   close(file);
   unlink(probe.c_str());
   return "";
@@ -113,7 +114,8 @@ int Run(int argc, char** argv) {
   context.progress = [&progress](const std::string& phase, int done, int of) { progress.Update(phase, done, of); };
   suites::RegisterInt4InferenceTests(selected, context, progress, results);
   if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
-  if (const std::string problem = ProblemOfOutputFolder(options.output_dir, "--output-dir"); !problem.empty()) return Refuse(problem);
+  if (const std::string problem = ProblemOfOutputFolder(options.output_dir, "--output-dir"); !problem.empty())
+    return Refuse(problem);
   if (options.dump_logits_dir) {
     const std::string problem = ProblemOfOutputFolder(*options.dump_logits_dir, "--dump-logits");
     if (!problem.empty()) return Refuse(problem);

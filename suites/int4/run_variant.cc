@@ -51,7 +51,8 @@ class Stopwatch {
 class WarningCollector : public c10::WarningHandler {
  public:
   void process(const c10::Warning& warning) override {
-    if (std::find(messages_.begin(), messages_.end(), warning.msg()) == messages_.end()) messages_.push_back(warning.msg());
+    if (std::find(messages_.begin(), messages_.end(), warning.msg()) == messages_.end())
+      messages_.push_back(warning.msg());
   }
   const std::vector<std::string>& messages() const { return messages_; }
 
@@ -83,7 +84,8 @@ std::string Message(const std::exception& error) {
   const std::string text = FirstLine(error.what());
   const bool no_memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
                          dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
-                         text.find("bad_alloc") != std::string::npos || text.find("DefaultCPUAllocator") != std::string::npos;
+                         text.find("bad_alloc") != std::string::npos ||
+                         text.find("DefaultCPUAllocator") != std::string::npos;
   return no_memory ? "out of memory (" + text + "); use a shorter --prompt-length or a smaller model" : text;
 }
 
@@ -94,7 +96,8 @@ double LogitDistance(const LogitRows& a, const LogitRows& b) {
   for (std::int64_t row = 0; row < std::min(a.rows, b.rows); ++row) {
     const std::vector<float> x = a.Row(row);
     const std::vector<float> y = b.Row(row);
-    for (std::size_t i = 0; i < x.size(); ++i) sum += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      sum += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
   }
   return std::sqrt(sum);
 }
@@ -102,7 +105,11 @@ double LogitDistance(const LogitRows& a, const LogitRows& b) {
 class VariantRun {
  public:
   VariantRun(const Variant& variant, const RunContext& context, VariantResult& result)
-      : variant_(variant), context_(context), options_(context.options), record_(result.record), problems_(result.problems) {}
+      : variant_(variant),
+        context_(context),
+        options_(context.options),
+        record_(result.record),
+        problems_(result.problems) {}
 
   void Run() {
     model_ = LocateModel(variant_, context_.places);
@@ -158,7 +165,8 @@ class VariantRun {
   // In float32 no INT4 kernel takes part and nothing meets in arrival order; a
   // variant of which nothing is expected stays so.
   std::string Expected(const LoadedEngine& loaded) const {
-    if (options_.compute != "fp32" || variant_.format == "openvino") return variant_.ExpectedOn(loaded.device, loaded.provider);
+    if (options_.compute != "fp32" || variant_.format == "openvino")
+      return variant_.ExpectedOn(loaded.device, loaded.provider);
     return variant_.expected.empty() ? "" : "bit_exact";
   }
 
@@ -176,8 +184,8 @@ class VariantRun {
     const std::int64_t needed = record_.prompt_length + options_.max_tokens;
     const std::int64_t limit = std::min(options_.max_model_len, engine.max_positions());
     if (needed > limit) {
-      throw VariantError("prompt of " + std::to_string(record_.prompt_length) + " tokens and " + std::to_string(options_.max_tokens) +
-                         " new ones are more than the " + std::to_string(limit) +
+      throw VariantError("prompt of " + std::to_string(record_.prompt_length) + " tokens and " +
+                         std::to_string(options_.max_tokens) + " new ones are more than the " + std::to_string(limit) +
                          " that --max-model-len and the model allow; use --prompt-length");
     }
   }
@@ -235,7 +243,8 @@ class VariantRun {
     Say("logits");
     GenerationOptions with_prompt = generation_;
     with_prompt.all_prompt_logits = true;
-    DumpLogits(*options_.dump_logits_dir / (variant_.id + ".safetensors"), engine.Generate(record_.prompt_ids, with_prompt));
+    DumpLogits(*options_.dump_logits_dir / (variant_.id + ".safetensors"),
+               engine.Generate(record_.prompt_ids, with_prompt));
   }
 
   void Control() {
@@ -273,14 +282,15 @@ class VariantRun {
     Say("evidence");
     const Stopwatch stopwatch(record_.cost.evidence_seconds);
     if (loaded.qwen3 == nullptr) return NotLookedAt("the runtime does not show its operations' outputs");
-    record_.evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model_.folder), record_.prompt_ids, generation_, {});
+    record_.evidence =
+        CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model_.folder), record_.prompt_ids, generation_, {});
   }
 
   void NotLookedAt(const std::string& why) {
     reporters::EvidenceRecord& evidence = record_.evidence;
     evidence = {};
-    for (reporters::Evidence* entry : {&evidence.first_operation, &evidence.replay_differs, &evidence.ordered_twin_exact,
-                                       &evidence.within_rounding_bound}) {
+    for (reporters::Evidence* entry : {&evidence.first_operation, &evidence.replay_differs,
+                                       &evidence.ordered_twin_exact, &evidence.within_rounding_bound}) {
       entry->detail = why;
     }
   }

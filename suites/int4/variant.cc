@@ -42,7 +42,8 @@ Json ParseWithoutDuplicates(std::istream& in, const std::string& name) {
   try {
     table = Json::parse(in, callback);
   } catch (const Json::parse_error& error) {
-    throw VariantError(name + ": not JSON (byte " + std::to_string(error.byte) + "); write it as suites/variants.json is");
+    throw VariantError(name + ": not JSON (byte " + std::to_string(error.byte) +
+                       "); write it as suites/variants.json is");
   }
   if (!duplicate.empty()) throw VariantError(name + ": the key '" + duplicate + "' comes twice; keep one");
   return table;
@@ -68,21 +69,25 @@ std::string OneOf(const std::string& value, const std::vector<std::string>& know
 Variant ReadVariant(const std::string& id, const Json& entry, const std::string& name) {
   const std::string where = name + ": variant '" + id + "'";
   if (!IsIdentifier(id)) throw VariantError(where + ": an id is made of at most 64 letters, digits and '_'");
-  if (!entry.is_object()) throw VariantError(where + ": must be an object with model_name, quantization, description, format, kernel");
+  if (!entry.is_object())
+    throw VariantError(where + ": must be an object with model_name, quantization, description, format, kernel");
   Variant variant;
   variant.id = id;
   variant.model_name = RequiredText(entry, "model_name", where);
-  if (!entry.contains("quantization")) throw VariantError(where + ": the field 'quantization' is missing; add it (null where there is none)");
+  if (!entry.contains("quantization"))
+    throw VariantError(where + ": the field 'quantization' is missing; add it (null where there is none)");
   if (!entry["quantization"].is_null()) variant.quantization = RequiredText(entry, "quantization", where);
   variant.description = RequiredText(entry, "description", where);
   if (entry.contains("note")) variant.note = RequiredText(entry, "note", where);
   variant.format = OneOf(RequiredText(entry, "format", where), KnownFormats(), "format", where);
   variant.kernel = OneOf(RequiredText(entry, "kernel", where), KnownKernels(), "kernel", where);
   if ((variant.format == "openvino") != (variant.kernel == "openvino")) {
-    throw VariantError(where + ": format and kernel must both be 'openvino' or neither; its runtime reads no other format");
+    throw VariantError(where +
+                       ": format and kernel must both be 'openvino' or neither; its runtime reads no other format");
   }
   if (const auto expected = entry.find("expected"); expected != entry.end()) {
-    if (!expected->is_object()) throw VariantError(where + ": 'expected' must be an object of \"device/provider\": outcome");
+    if (!expected->is_object())
+      throw VariantError(where + ": 'expected' must be an object of \"device/provider\": outcome");
     for (const auto& [key, value] : expected->items()) {
       const std::string here = where + ": expected '" + key + "'";
       if (std::count(key.begin(), key.end(), '/') != 1) throw VariantError(here + ": write it as \"cpu/builtin\"");

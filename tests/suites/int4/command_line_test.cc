@@ -69,7 +69,8 @@ TEST(CommandLineTest, RefusesInOneLine) {
   EXPECT_THAT(RefusalOf({"--repetitions", "many"}), HasSubstr("--repetitions"));
   EXPECT_THAT(RefusalOf({"--compute", "fp8"}), HasSubstr("--compute"));
   EXPECT_THAT(RefusalOf({"--provider", "tensorrt"}), HasSubstr("--provider"));
-  EXPECT_THAT(RefusalOf({"--prompt", "a", "--prompt-file", "b"}), AllOf(HasSubstr("--prompt"), HasSubstr("--prompt-file")));
+  EXPECT_THAT(RefusalOf({"--prompt", "a", "--prompt-file", "b"}),
+              AllOf(HasSubstr("--prompt"), HasSubstr("--prompt-file")));
 }
 
 TEST(CommandLineTest, HelpEndsWithZeroAndNamesEveryFlag) {
@@ -78,9 +79,10 @@ TEST(CommandLineTest, HelpEndsWithZeroAndNamesEveryFlag) {
   const std::string text = testing::internal::GetCapturedStdout();
   EXPECT_EQ(parsed.exit_code, 0);
   for (const char* flag :
-       {"--list-variants", "--variants", "--variants-file", "--output-dir", "--model-dir", "--device", "--provider",
-        "--op-library", "--repetitions", "--max-tokens", "--max-model-len", "--prompt", "--prompt-file", "--prompt-ids",
-        "--prompt-length", "--seed", "--compute", "--force-ids", "--dump-logits", "--gpu-memory-utilization"}) {
+       {"--list-variants", "--variants", "--variants-file", "--output-dir",  "--model-dir",
+        "--device",        "--provider", "--op-library",    "--repetitions", "--max-tokens",
+        "--max-model-len", "--prompt",   "--prompt-file",   "--prompt-ids",  "--prompt-length",
+        "--seed",          "--compute",  "--force-ids",     "--dump-logits", "--gpu-memory-utilization"}) {
     EXPECT_THAT(text, HasSubstr(flag));
   }
 }

@@ -137,7 +137,8 @@ class EmbeddedModelTest : public testing::Test {
     context_.options.prompt_length = 64;
   }
   Generation Generate(const std::string& id) {
-    LoadedEngine loaded = LoadEngine(variants_[id], LocateModel(variants_[id], context_.places), context_.options, Mode::kBaseline);
+    LoadedEngine loaded =
+        LoadEngine(variants_[id], LocateModel(variants_[id], context_.places), context_.options, Mode::kBaseline);
     return loaded.engine->Generate({1, 2, 3, 4}, {.max_tokens = 4});
   }
   std::map<std::string, Variant> variants_;
@@ -224,7 +225,8 @@ class FailureAfterTheBaselineTest : public EmbeddedModelTest {
  protected:
   // Fails once the baseline's repetitions are over.
   VariantResult RunWithFailure() {
-    context_.load_engine = [this](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+    context_.load_engine = [this](const Variant& variant, const LocatedModel& model, const SuiteOptions& options,
+                                  Mode mode) {
       LoadedEngine loaded = LoadEngine(variant, model, options, mode);
       if (mode == Mode::kBaseline) {
         loaded.engine = std::make_unique<FailingEngine>(std::move(loaded.engine), context_.options.repetitions);
@@ -285,7 +287,8 @@ TEST_F(EmbeddedModelTest, EvidenceNamesTheArrivalOrderMatmul) {
   LoadedEngine loaded = LoadEngine(variants_["gptq"], model, context_.options, Mode::kBaseline);
   std::vector<std::int64_t> prompt(256);
   std::iota(prompt.begin(), prompt.end(), 100);
-  const auto evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model.folder), prompt, {.max_tokens = 4}, {.max_generations = 10});
+  const auto evidence =
+      CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model.folder), prompt, {.max_tokens = 4}, {.max_generations = 10});
   EXPECT_EQ(evidence.first_operation.finding, Finding::kShown) << evidence.first_operation.detail;
   // K = 1024 is eight partial sums; the model's other matmuls have two, which commute.
   EXPECT_THAT(evidence.first_operation_name, HasSubstr("down_proj"));
@@ -298,7 +301,8 @@ TEST_F(EmbeddedModelTest, EvidenceNamesTheArrivalOrderMatmul) {
 TEST_F(EmbeddedModelTest, EvidenceOnAnExactKernelNamesNothing) {
   const LocatedModel model = LocateModel(variants_["gptq_marlin"], context_.places);
   LoadedEngine loaded = LoadEngine(variants_["gptq_marlin"], model, context_.options, Mode::kBaseline);
-  const auto evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model.folder), {1, 2, 3}, {.max_tokens = 4}, {.max_generations = 4});
+  const auto evidence = CollectEvidence(*loaded.qwen3, *OpenCheckpoint(model.folder), {1, 2, 3}, {.max_tokens = 4},
+                                        {.max_generations = 4});
   EXPECT_EQ(evidence.first_operation.finding, Finding::kNotLookedAt);
   EXPECT_EQ(evidence.replay_differs.finding, Finding::kNotLookedAt);
   EXPECT_THAT(evidence.first_operation_name, testing::IsEmpty());

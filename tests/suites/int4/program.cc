@@ -29,7 +29,8 @@ std::string TakeFile(const std::string& file) {
 
 }  // namespace
 
-Program::Program(const std::filesystem::path& program, const std::vector<std::string>& arguments, const ProgramOptions& options)
+Program::Program(const std::filesystem::path& program, const std::vector<std::string>& arguments,
+                 const ProgramOptions& options)
     : out_file_(TemporaryFile()), err_file_(TemporaryFile()) {
   std::vector<std::string> words = {program.string()};
   words.insert(words.end(), arguments.begin(), arguments.end());
@@ -43,7 +44,8 @@ Program::Program(const std::filesystem::path& program, const std::vector<std::st
   dup2(open(out_file_.c_str(), O_WRONLY), STDOUT_FILENO);
   dup2(open(err_file_.c_str(), O_WRONLY), STDERR_FILENO);
   // A person's environment, not that of the test runner.
-  for (const char* name : {"GTEST_TOTAL_SHARDS", "GTEST_SHARD_INDEX", "GTEST_SHARD_STATUS_FILE", "GTEST_OUTPUT"}) unsetenv(name);
+  for (const char* name : {"GTEST_TOTAL_SHARDS", "GTEST_SHARD_INDEX", "GTEST_SHARD_STATUS_FILE", "GTEST_OUTPUT"})
+    unsetenv(name);
   for (const auto& [name, value] : options.environment) setenv(name.c_str(), value.c_str(), 1);
   if (options.file_size_limit) {
     const rlimit limit = {*options.file_size_limit, *options.file_size_limit};

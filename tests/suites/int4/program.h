@@ -16,14 +16,15 @@ struct ProgramResult {
 };
 
 struct ProgramOptions {
-  std::vector<std::pair<std::string, std::string>> environment;  // set on top of this process's
-  std::optional<std::size_t> file_size_limit;  // bytes; a write beyond it fails as on a full disk
+  std::vector<std::pair<std::string, std::string>> environment = {};  // set on top of this process's
+  std::optional<std::size_t> file_size_limit = std::nullopt;  // bytes; a write beyond it fails as on a full disk
 };
 
 // A program of this build as a person would start it, with both outputs kept.
 class Program {
  public:
-  Program(const std::filesystem::path& program, const std::vector<std::string>& arguments, const ProgramOptions& options = {});
+  Program(const std::filesystem::path& program, const std::vector<std::string>& arguments,
+          const ProgramOptions& options = {});
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;

@@ -44,8 +44,11 @@ class QuantSuitesTest : public testing::Test {
     return RunProgram(QUANT_SUITES_PROGRAM, arguments, options);
   }
   std::vector<std::string> Short(std::vector<std::string> more, int repetitions = 3) const {
-    std::vector<std::string> arguments = {"--output-dir", Output().string(), "--repetitions", std::to_string(repetitions),
-                                          "--warmups", "1", "--max-tokens", "4", "--prompt-length", "48"};
+    std::vector<std::string> arguments = {"--output-dir",    Output().string(),
+                                          "--repetitions",   std::to_string(repetitions),
+                                          "--warmups",       "1",
+                                          "--max-tokens",    "4",
+                                          "--prompt-length", "48"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
@@ -165,7 +168,8 @@ TEST_F(QuantSuitesTest, ABadPromptIsTheVariantsError) {
   EXPECT_EQ(ids.exit_code, 1);
   EXPECT_THAT(ids.out, HasSubstr("ids.json: must be a non-empty JSON list"));
   std::ofstream(folder_.path() / "large.json") << "[1, 4096]";
-  const ProgramResult large = Run(Short({"--variants", "awq", "--prompt-ids", (folder_.path() / "large.json").string()}));
+  const ProgramResult large =
+      Run(Short({"--variants", "awq", "--prompt-ids", (folder_.path() / "large.json").string()}));
   EXPECT_THAT(large.out, HasSubstr("4096"));
   EXPECT_EQ(large.exit_code, 1);
 }
@@ -223,7 +227,8 @@ TEST_F(QuantSuitesTest, ADamagedCheckpointFailsItsVariantAndTheNextRuns) {
 }
 
 TEST_F(QuantSuitesTest, AModelFolderWithoutAConfigIsNamed) {
-  const ProgramResult result = Run(Short({"--variants", "awq", "gptq_marlin", "--model-dir", "awq=" + folder_.path().string()}));
+  const ProgramResult result =
+      Run(Short({"--variants", "awq", "gptq_marlin", "--model-dir", "awq=" + folder_.path().string()}));
   EXPECT_EQ(result.exit_code, 1);
   auto results = Results();
   EXPECT_THAT(results["awq"].value("error", ""), HasSubstr("config.json"));
@@ -310,7 +315,11 @@ TEST_F(QuantSuitesTest, Float32RunsTheExactWeightsAndDumpsItsLogits) {
 }
 
 TEST_F(QuantSuitesTest, TheLibrarysFlagsSetRepetitionsAndSeed) {
-  const std::vector<std::string> few = {"--output-dir", Output().string(), "--variants", "awq", "--warmups", "0", "--max-tokens", "2", "--prompt-length", "8"};
+  const std::vector<std::string> few = {"--output-dir",    Output().string(),
+                                        "--variants",      "awq",
+                                        "--warmups",       "0",
+                                        "--max-tokens",    "2",
+                                        "--prompt-length", "8"};
   const auto with = [&](std::vector<std::string> more, ProgramOptions options = {}) {
     fs::remove_all(Output());
     more.insert(more.begin(), few.begin(), few.end());
@@ -347,12 +356,14 @@ TEST_F(QuantSuitesTest, EmbeddedIsTheEmbeddedModelWhateverElseIsFound) {
 
 // The noisy variant in full: cause, evidence, what ends it, and the warning.
 TEST_F(QuantSuitesTest, TheArrivalOrderVariantNamesItsCauseOnEvidence) {
-  const ProgramResult result = Run({"--output-dir", Output().string(), "--variants", "gptq", "--repetitions", "12", "--warmups", "1"});
+  const ProgramResult result =
+      Run({"--output-dir", Output().string(), "--variants", "gptq", "--repetitions", "12", "--warmups", "1"});
   ASSERT_EQ(result.exit_code, 0) << result.out << result.err;
   const json file = Results().at("gptq");
   EXPECT_EQ(file["verdict"]["is_deterministic"], false);
   EXPECT_THAT(file["verdict"]["root_cause"].get<std::string>(), testing::StartsWith("Order of accumulation in layer"));
-  for (const char* key : {"first_operation", "replay_differs", "ordered_twin_exact", "within_rounding_bound", "switch_ends_it"}) {
+  for (const char* key :
+       {"first_operation", "replay_differs", "ordered_twin_exact", "within_rounding_bound", "switch_ends_it"}) {
     EXPECT_EQ(file["evidence"][key]["finding"], "shown") << key << ": " << file["evidence"][key];
   }
   EXPECT_GT(file["interventions"][0]["time_ratio"].get<double>(), 0.0);
@@ -363,7 +374,8 @@ TEST_F(QuantSuitesTest, TheArrivalOrderVariantNamesItsCauseOnEvidence) {
 }
 
 TEST_F(QuantSuitesTest, StrictTurnsExpectedNoiseIntoAFailure) {
-  std::vector<std::string> arguments = {"--variants", "gptq", "--output-dir", Output().string(), "--repetitions", "10", "--warmups", "1"};
+  std::vector<std::string> arguments = {"--variants",    "gptq", "--output-dir", Output().string(),
+                                        "--repetitions", "10",   "--warmups",    "1"};
   const ProgramResult expected = Run(arguments);
   EXPECT_EQ(expected.exit_code, 0) << expected.out << expected.err;
   arguments.push_back("--determinism_strict");

@@ -98,7 +98,8 @@ TEST_F(VariantTest, NamesAnUnknownKernelFormatAndOutcome) {
   EXPECT_THAT(ErrorOf(with("\"format\": \"awq\"", "\"format\": \"gguf\"")), HasSubstr("no format 'gguf'"));
   EXPECT_THAT(ErrorOf(with("\"format\"", "\"expected\": {\"cpu/builtin\": \"fine\"}, \"format\"")),
               HasSubstr("no outcome 'fine'"));
-  EXPECT_THAT(ErrorOf(with("\"format\"", "\"expected\": {\"cpu\": \"bit_exact\"}, \"format\"")), HasSubstr("cpu/builtin"));
+  EXPECT_THAT(ErrorOf(with("\"format\"", "\"expected\": {\"cpu\": \"bit_exact\"}, \"format\"")),
+              HasSubstr("cpu/builtin"));
   EXPECT_THAT(ErrorOf(with("\"kernel\": \"awq\"", "\"kernel\": \"openvino\"")), HasSubstr("must both be 'openvino'"));
 }
 
