@@ -22,8 +22,8 @@ TEST(SummarizeTest, BitExactStatesItsPowerAndAssumption) {
             "% certainty (1 comparison, if runs are independent)");
   EXPECT_EQ(Summarize(RunRepeated(
                 Inputs(4, [](int i) { return i; }), [](int i) { return i; }, Runs(30))),
-            "4 inputs, for each 30 of 30 runs bit-exact; a deviation of probability >= 2.55 % per run would have been "
-            "seen with 95 % certainty (116 comparisons, if runs are independent)");
+            "4 inputs, for each 30 of 30 runs bit-exact; a deviation of probability >= 2.55 % per run, on average over "
+            "these inputs, would have been seen with 95 % certainty (116 comparisons, if runs are independent)");
 }
 
 TEST(ExplainFailureTest, Nondeterministic) {

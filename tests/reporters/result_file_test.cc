@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "reporters/writers.h"
@@ -45,6 +46,39 @@ TEST(ReadResultFile, ReadsBackWhatWasWritten) {
   const ResultFile file = ReadResultFile(WriteInvestigationFile(folder.path(), failed, DeriveVerdict(failed)));
   EXPECT_EQ(file.kind, ResultKind::kFailure);
   EXPECT_EQ(file.error, failed.error);
+}
+
+TEST(ReadResultFile, TooFewCallsOfTheKernelProveNoEngagement) {
+  TemporaryFolder folder;
+  VariantRecord record = BitExactRecord();
+  record.profile.expected_count = 139;
+  const auto path = WriteInvestigationFile(folder.path(), record, DeriveVerdict(record));
+  const ResultFile file = ReadResultFile(path);
+  EXPECT_FALSE(file.engagement_shown);
+  EXPECT_THAT(file.notes, Contains(HasSubstr("ran 139 times in the profile, where at least 140 must show")));
+  // A file from before the key: one call is enough.
+  Json json = Json::parse(ReadAll(path));
+  json["kernels"].erase("expected_at_least");
+  std::ofstream(path) << json;
+  EXPECT_TRUE(ReadResultFile(path).engagement_shown);
+}
+
+TEST(ReadResultFile, WhatItRanIn) {
+  TemporaryFolder folder;
+  VariantRecord record = BitExactRecord();
+  using Texts = std::map<std::string, std::string>;
+  const auto read = [&] {
+    return ReadResultFile(WriteInvestigationFile(folder.path(), record, DeriveVerdict(record)));
+  };
+  const ResultFile file = read();
+  EXPECT_EQ(file.environment, (Texts{{"cpu", "A CPU"}, {"torch", "2.11.0"}, {"$OMP_NUM_THREADS", "2"}}));
+  EXPECT_EQ(file.settings, (Texts{{"deterministic_algorithms", "false"}}));
+  EXPECT_EQ(file.model_path, "models/tiny_qwen3/awq");
+  EXPECT_EQ(file.forced_ids, "");
+  record.environment.argv = {"quant_suites", "--force-ids=a.json"};
+  EXPECT_EQ(read().forced_ids, "a.json");
+  record.environment.argv = {"quant_suites", "--force-ids", "b.json"};
+  EXPECT_EQ(read().forced_ids, "b.json");
 }
 
 TEST(ReadResultFile, InconclusiveAndNanToo) {
