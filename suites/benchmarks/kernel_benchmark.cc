@@ -116,7 +116,7 @@ void RunKernel(benchmark::State& state, const int4::KernelIdentity& identity, co
   SetCounters(state, size, m);
 }
 
-void RunOpenVino(benchmark::State& state, const LayerSize& size, std::int64_t m) {
+[[maybe_unused]] void RunOpenVino(benchmark::State& state, const LayerSize& size, std::int64_t m) {
   static std::map<std::string, std::unique_ptr<OpenVinoMatmul>> made;
   auto& matmul = made[size.name];
   if (matmul == nullptr) matmul = MakeOpenVinoMatmul(size.k, size.n, at::get_num_threads());

@@ -31,7 +31,12 @@ using gtest_determinism::IsNondeterministic;
 using gtest_determinism::Options;
 using gtest_determinism::RunRepeated;
 
-Options Runs(int runs) { return {.runs = runs, .perturbations = {{}}}; }
+Options Runs(int runs) {
+  Options options;
+  options.runs = runs;
+  options.perturbations.emplace();  // none
+  return options;
+}
 
 class ThreadScope {
  public:
