@@ -23,7 +23,6 @@ struct EvidenceOptions {
 // replays it alone on frozen inputs where it is an INT4 matmul, runs its
 // ordered twin on the same inputs, and compares the differences with the bound
 // of re-ordered rounding. `checkpoint`: for the exact weights of that bound.
-// `switch_ends_it` is left to the caller.
 reporters::EvidenceRecord CollectEvidence(Qwen3Engine& engine, const Checkpoint& checkpoint,
                                           const std::vector<std::int64_t>& prompt_ids,
                                           const GenerationOptions& generation, const EvidenceOptions& options);

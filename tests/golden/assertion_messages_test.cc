@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest_determinism/configuration.h"
@@ -48,7 +49,12 @@ std::vector<std::string> FailuresOf(const F& statement) {
     statement();
   }
   std::vector<std::string> messages;
-  for (int i = 0; i < parts.size(); ++i) messages.emplace_back(parts.GetTestPartResult(i).message());
+  for (int i = 0; i < parts.size(); ++i) {
+    std::string message = parts.GetTestPartResult(i).message();
+    // GoogleTest 1.14 ends a streamed message with a line break, 1.12 does not.
+    if (message.ends_with('\n')) message.pop_back();
+    messages.push_back(std::move(message));
+  }
   return messages;
 }
 
