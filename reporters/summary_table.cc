@@ -43,10 +43,10 @@ Table Layout(const std::vector<SummaryRow>& rows, bool file_in_row) {
         {row.record.cost.total_seconds > 0 ? FormatSeconds(row.record.cost.total_seconds) : "-"},
     };
     std::vector<std::string> below;
-    const std::string file = OneLine(row.file.string());
+    const std::string file = row.file.empty() ? "(no file was written)" : OneLine(row.file.string());
     if (file_in_row) {
       cells.push_back({file});
-    } else if (!file.empty()) {
+    } else {
       below.push_back(file);
     }
     if (!row.verdict.reason.empty()) below.push_back(OneLine(row.verdict.reason));

@@ -73,6 +73,16 @@ TEST(SummaryTable, FitsIntoColumnsAndCutsNoPath) {
   }
 }
 
+TEST(SummaryTable, SaysWhereNoFileWasWritten) {
+  std::vector<SummaryRow> rows = Rows("results/");
+  std::ostringstream written, unwritten;
+  WriteSummaryTable(written, rows);
+  EXPECT_THAT(written.str(), Not(HasSubstr("no file was written")));
+  rows[1].file.clear();
+  WriteSummaryTable(unwritten, rows);
+  EXPECT_THAT(unwritten.str(), HasSubstr("(no file was written)"));
+}
+
 TEST(SummaryTable, ColorsOnlyWhereWanted) {
   std::ostringstream plain, colored;
   WriteSummaryTable(plain, Rows(""));
