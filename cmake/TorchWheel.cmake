@@ -35,6 +35,16 @@ if(NOT TARGET torch_wheel::cpu)
     INTERFACE_LINK_OPTIONS "LINKER:--allow-shlib-undefined")
 endif()
 
+# torch_wheel::c10_cuda: streams and the caching allocator. It needs libcudart
+# only; libtorch_cuda.so is opened when a device is asked for (kernels/torch_cuda.h).
+if(GTEST_DETERMINISM_HAVE_CUDA AND NOT TARGET torch_wheel::c10_cuda)
+  add_library(torch_wheel::c10_cuda SHARED IMPORTED GLOBAL)
+  set_target_properties(torch_wheel::c10_cuda PROPERTIES
+    IMPORTED_LOCATION "${GTEST_DETERMINISM_TORCH_DIR}/lib/libc10_cuda.so"
+    INTERFACE_LINK_LIBRARIES "torch_wheel::cpu;CUDA::cudart"
+    INTERFACE_LINK_OPTIONS "LINKER:--allow-shlib-undefined")
+endif()
+
 # torch_wheel::openmp: at::parallel_for is a loop on one thread in a file that is
 # compiled without OpenMP. Linked is the libgomp that libtorch itself uses: a
 # second one would have a thread pool of its own.
