@@ -13,7 +13,7 @@
 #include "kernels/int4_pack.h"
 #include "kernels/internal/layer.h"
 
-namespace int4 {
+namespace kernels {
 namespace internal {
 
 void Refuse(const QuantizedLinear& linear, const std::string& what) {
@@ -221,4 +221,4 @@ std::unique_ptr<QuantizedLinear> ConcatenateColumns(const std::vector<QuantizedL
   return joined;
 }
 
-}  // namespace int4
+}  // namespace kernels

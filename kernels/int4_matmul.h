@@ -11,7 +11,8 @@
 #include <string_view>
 #include <vector>
 
-namespace int4 {
+// Not `int4`: that is a type of CUDA's vector_types.h.
+namespace kernels {
 
 // How a checkpoint stores a quantized linear layer on disk.
 enum class Format : std::uint8_t {
@@ -104,6 +105,6 @@ std::vector<KernelIdentity> RegisteredKernels();
 // does not read, desc_act, a group size, N not a multiple of 8).
 std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const QuantizedLinear& linear);
 
-}  // namespace int4
+}  // namespace kernels
 
 #endif  // KERNELS_INT4_MATMUL_H_

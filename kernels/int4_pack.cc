@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 constexpr std::uint32_t kOneInEveryNibble = 0x11111111u;
@@ -199,4 +199,4 @@ std::vector<std::uint8_t> UnpackTorchaoPlain(std::span<const std::int8_t> bytes,
   return codes;
 }
 
-}  // namespace int4
+}  // namespace kernels

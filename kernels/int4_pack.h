@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-namespace int4 {
+namespace kernels {
 
 // Position i of an AWQ word (bits 4i..4i+3) holds column 8c + kAwqOrder[i].
 // The interleave lets a GPU expand a word to half2 pairs with two masks and one
@@ -53,6 +53,6 @@ std::vector<std::uint8_t> UnpackTorchaoTile(std::span<const std::int32_t> words,
 std::vector<std::int8_t> PackTorchaoPlain(std::span<const std::uint8_t> codes, std::int64_t k, std::int64_t n);
 std::vector<std::uint8_t> UnpackTorchaoPlain(std::span<const std::int8_t> bytes, std::int64_t k, std::int64_t n);
 
-}  // namespace int4
+}  // namespace kernels
 
 #endif  // KERNELS_INT4_PACK_H_

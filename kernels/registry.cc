@@ -8,7 +8,7 @@
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 struct Entry {
@@ -57,4 +57,4 @@ std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const Q
                               " (family/provider/device) for " + linear.name + "; there are " + known);
 }
 
-}  // namespace int4
+}  // namespace kernels

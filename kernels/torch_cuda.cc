@@ -11,7 +11,7 @@
 #include <dlfcn.h>
 #endif
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
@@ -88,4 +88,4 @@ int CudaDeviceIndex(const std::string& device) {
   return index;
 }
 
-}  // namespace int4
+}  // namespace kernels

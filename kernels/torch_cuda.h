@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace int4 {
+namespace kernels {
 
 struct CudaStatus {
   int devices = 0;  // usable ones; 0: none, and `reason` says why
@@ -22,6 +22,6 @@ const CudaStatus& TorchCuda();
 // not of that form, no device (with TorchCuda().reason), or fewer than N + 1.
 int CudaDeviceIndex(const std::string& device);
 
-}  // namespace int4
+}  // namespace kernels
 
 #endif  // KERNELS_TORCH_CUDA_H_

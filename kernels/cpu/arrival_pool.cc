@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 // CPUs that this process may use; Linux only, as the whole project is.
@@ -76,4 +76,4 @@ void ArrivalPool::Loop(int worker) {
   }
 }
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-namespace int4::cpu {
+namespace kernels::cpu {
 
 // At least four threads whatever the number of cores, apart from the intra-op
 // threads of PyTorch, so that on a small machine, too, the threads overtake each
@@ -46,6 +46,6 @@ class ArrivalPool {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu
 
 #endif  // KERNELS_CPU_ARRIVAL_POOL_H_

@@ -16,7 +16,7 @@
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
 
-namespace int4::internal {
+namespace kernels::internal {
 
 void CheckActivations(const KernelIdentity& identity, const at::Tensor& x, at::ScalarType dtype, std::int64_t k) {
   if (x.defined() && x.dim() == 2 && x.size(1) == k && x.scalar_type() == dtype && x.device().is_cpu()) return;
@@ -227,4 +227,4 @@ std::unique_ptr<Int4Matmul> MakeGptqCpu(const QuantizedLinear& linear, const Ker
   return std::make_unique<BuiltinMatmul>(identity, linear.k, linear.n, std::move(packed));
 }
 
-}  // namespace int4::internal
+}  // namespace kernels::internal

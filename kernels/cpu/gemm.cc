@@ -10,7 +10,7 @@
 
 #include "kernels/cpu/arrival_pool.h"
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 // Rows of x in one task. The decoded panel is used for all of them, and with the
@@ -273,4 +273,4 @@ void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int6
   });
 }
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu

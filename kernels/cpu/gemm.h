@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/microkernels.h"
 
-namespace int4::cpu {
+namespace kernels::cpu {
 
 // Packed weights, columns padded to whole tiles. Does not own.
 struct Weights {
@@ -43,6 +43,6 @@ void SplitKGemmOrdered(const Weights& weights, const std::uint16_t* x, std::int6
 // Slices are added in the order in which the threads of ArrivalPool arrive.
 void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int64_t m, std::uint16_t* y);
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu
 
 #endif  // KERNELS_CPU_GEMM_H_

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 std::string Names(const std::vector<Isa>& isas) {
@@ -60,4 +60,4 @@ Isa ActiveIsa() { return Active().load(std::memory_order_relaxed); }
 
 void SetActiveIsa(Isa isa) { Active().store(Checked(NameOf(isa)), std::memory_order_relaxed); }
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu

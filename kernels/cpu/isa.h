@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace int4::cpu {
+namespace kernels::cpu {
 
 enum class Isa : std::uint8_t {
   kPortable,  // baseline; needs nothing, slow
@@ -28,6 +28,6 @@ Isa ActiveIsa();
 // runs. Throws std::invalid_argument where the CPU lacks it.
 void SetActiveIsa(Isa isa);
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu
 
 #endif  // KERNELS_CPU_ISA_H_

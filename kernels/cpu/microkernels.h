@@ -18,7 +18,7 @@
 
 #include "kernels/cpu/isa.h"
 
-namespace int4::cpu {
+namespace kernels::cpu {
 
 // How 32-bit words of eight codes lie in a tile.
 enum class WordLayout : std::uint8_t {
@@ -75,6 +75,6 @@ const Microkernels& Avx512Microkernels(WordLayout layout);
 #endif
 const Microkernels& MicrokernelsFor(Isa isa, WordLayout layout);
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu
 
 #endif  // KERNELS_CPU_MICROKERNELS_H_

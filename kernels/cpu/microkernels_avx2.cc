@@ -12,7 +12,7 @@
 
 #include "kernels/cpu/microkernels_template.h"
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 // 2^23 as a float has a zero mantissa whose last bit weighs 1, so a code placed
@@ -63,4 +63,4 @@ struct Avx2 {
 
 const Microkernels& Avx2Microkernels(WordLayout layout) { return Loops<Avx2>::Table(layout); }
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu

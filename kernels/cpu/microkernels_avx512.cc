@@ -16,7 +16,7 @@
 
 #include "kernels/cpu/microkernels_template.h"
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 // 2^23 as a float has a zero mantissa whose last bit weighs 1, so a code placed
@@ -68,4 +68,4 @@ struct Avx512 {
 
 const Microkernels& Avx512Microkernels(WordLayout layout) { return Loops<Avx512>::Table(layout); }
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu

@@ -7,7 +7,7 @@
 #include "kernels/cpu/microkernels.h"
 #include "kernels/cpu/microkernels_template.h"
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 float FromHalf(std::uint16_t bits) { return static_cast<float>(c10::Half(bits, c10::Half::from_bits())); }
@@ -58,4 +58,4 @@ const Microkernels& MicrokernelsFor(Isa isa, WordLayout layout) {
   return PortableMicrokernels(layout);
 }
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu

@@ -16,7 +16,7 @@
 
 #include "kernels/cpu/microkernels.h"
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 template <typename Body, int... kI>
@@ -213,6 +213,6 @@ struct Loops {
 };
 
 }  // namespace
-}  // namespace int4::cpu
+}  // namespace kernels::cpu
 
 #endif  // KERNELS_CPU_MICROKERNELS_TEMPLATE_H_

@@ -13,7 +13,7 @@ extern "C" {
 int gtest_determinism_int4_operators = 0;
 }
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 enum class Tiling { kMarlin, kAwq, kGptq };
@@ -103,7 +103,7 @@ at::Tensor GptqGemmOrdered(const at::Tensor& x, const at::Tensor& words, const a
   return Run("gptq_gemm_ordered", Tiling::kGptq, SplitKGemmOrdered, x, words, zeros, scales, row_order, n);
 }
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu
 
 TORCH_LIBRARY(determinism_int4, library) {
   library.def("marlin_gemm(Tensor x, Tensor words, Tensor zeros, Tensor scales, Tensor? row_order, int n) -> Tensor");
@@ -114,8 +114,8 @@ TORCH_LIBRARY(determinism_int4, library) {
 }
 
 TORCH_LIBRARY_IMPL(determinism_int4, CPU, library) {
-  library.impl("marlin_gemm", int4::cpu::MarlinGemm);
-  library.impl("awq_gemm", int4::cpu::AwqGemm);
-  library.impl("gptq_gemm", int4::cpu::GptqGemm);
-  library.impl("gptq_gemm_ordered", int4::cpu::GptqGemmOrdered);
+  library.impl("marlin_gemm", kernels::cpu::MarlinGemm);
+  library.impl("awq_gemm", kernels::cpu::AwqGemm);
+  library.impl("gptq_gemm", kernels::cpu::GptqGemm);
+  library.impl("gptq_gemm_ordered", kernels::cpu::GptqGemmOrdered);
 }

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <optional>
 
-namespace int4::cpu {
+namespace kernels::cpu {
 
 // Arguments of every operator, beside x: F16 [M, K]:
 //   words      I32: marlin [padded N / 64, K / 8, 64]; awq [K, padded N / 8];
@@ -29,6 +29,6 @@ at::Tensor GptqGemm(const at::Tensor& x, const at::Tensor& words, const at::Tens
 at::Tensor GptqGemmOrdered(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                            const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
 
-}  // namespace int4::cpu
+}  // namespace kernels::cpu
 
 #endif  // KERNELS_CPU_OPERATORS_H_

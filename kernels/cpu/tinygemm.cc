@@ -9,7 +9,7 @@
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
 
-namespace int4::internal {
+namespace kernels::internal {
 namespace {
 
 class TinygemmMatmul : public Int4Matmul {
@@ -70,4 +70,4 @@ std::unique_ptr<Int4Matmul> MakeTinygemmCpu(const QuantizedLinear& linear, const
   return std::make_unique<TinygemmMatmul>(identity, linear, std::move(packed), std::move(scale_and_zero));
 }
 
-}  // namespace int4::internal
+}  // namespace kernels::internal

@@ -8,7 +8,7 @@
 
 #include "kernels/int4_matmul.h"
 
-namespace int4::internal {
+namespace kernels::internal {
 
 // Throws std::invalid_argument: the layer's name, format and sizes, then `what`.
 [[noreturn]] void Refuse(const QuantizedLinear& linear, const std::string& what);
@@ -21,6 +21,6 @@ std::vector<std::uint8_t> CodesOf(const QuantizedLinear& linear);
 // Integer zero points [K/G, N]; 8 for the torchao formats, whose offset is a float.
 std::vector<std::uint8_t> ZerosOf(const QuantizedLinear& linear);
 
-}  // namespace int4::internal
+}  // namespace kernels::internal
 
 #endif  // KERNELS_INTERNAL_LAYER_H_

@@ -7,7 +7,7 @@
 
 #include "kernels/int4_matmul.h"
 
-namespace int4::internal {
+namespace kernels::internal {
 
 // A maker gets a layer that CheckLayer() has passed and refuses what its kernel
 // cannot do by Refuse().
@@ -21,6 +21,6 @@ std::unique_ptr<Int4Matmul> MakeTinygemmCpu(const QuantizedLinear& linear, const
 // Throws std::invalid_argument where x is not [M, K] of `dtype` in host memory.
 void CheckActivations(const KernelIdentity& identity, const at::Tensor& x, at::ScalarType dtype, std::int64_t k);
 
-}  // namespace int4::internal
+}  // namespace kernels::internal
 
 #endif  // KERNELS_INTERNAL_MAKERS_H_

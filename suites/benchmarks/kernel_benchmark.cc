@@ -48,8 +48,8 @@ at::Tensor RandomWords(at::IntArrayRef shape) {
   return words;
 }
 
-int4::QuantizedLinear RandomLayer(int4::Format format, const LayerSize& size) {
-  int4::QuantizedLinear layer;
+kernels::QuantizedLinear RandomLayer(kernels::Format format, const LayerSize& size) {
+  kernels::QuantizedLinear layer;
   layer.name = size.name;
   layer.format = format;
   layer.k = size.k;
@@ -58,19 +58,19 @@ int4::QuantizedLinear RandomLayer(int4::Format format, const LayerSize& size) {
   constexpr double kScale = 0.013;
   const std::int64_t k = size.k, n = size.n, groups = k / kGroup;
   switch (format) {
-    case int4::Format::kAwq:
+    case kernels::Format::kAwq:
       layer.qweight = RandomWords({k, n / 8});
       layer.qzeros = RandomWords({groups, n / 8});
       layer.scales = at::full({groups, n}, kScale, at::kHalf);
       break;
-    case int4::Format::kGptq:
+    case kernels::Format::kGptq:
       layer.qweight = RandomWords({k / 8, n});
       layer.qzeros = RandomWords({groups, n / 8});
       layer.scales = at::full({groups, n}, kScale, at::kHalf);
       break;
     default: {
-      layer.format = int4::Format::kTorchaoTilePacked;
-      const std::int64_t padded_k = int4::TorchaoPaddedK(k), padded_n = int4::TorchaoPaddedN(n);
+      layer.format = kernels::Format::kTorchaoTilePacked;
+      const std::int64_t padded_k = kernels::TorchaoPaddedK(k), padded_n = kernels::TorchaoPaddedN(n);
       layer.qweight = RandomWords({padded_n / 8, padded_k / 128, 32, 4});
       layer.scales = at::full({padded_k / kGroup, padded_n, 2}, kScale, at::kBFloat16);
     }
@@ -78,18 +78,18 @@ int4::QuantizedLinear RandomLayer(int4::Format format, const LayerSize& size) {
   return layer;
 }
 
-const int4::Int4Matmul& KernelFor(const int4::KernelIdentity& identity, const LayerSize& size) {
-  static std::map<std::tuple<std::string, std::string, std::string>, std::unique_ptr<int4::Int4Matmul>> made;
+const kernels::Int4Matmul& KernelFor(const kernels::KernelIdentity& identity, const LayerSize& size) {
+  static std::map<std::tuple<std::string, std::string, std::string>, std::unique_ptr<kernels::Int4Matmul>> made;
   auto& kernel = made[{identity.family, identity.provider, size.name}];
   if (kernel == nullptr) {
-    const int4::KernelRequest request = {identity.family, identity.provider, identity.device};
+    const kernels::KernelRequest request = {identity.family, identity.provider, identity.device};
     // The first format that the kernel reads.
-    for (const int4::Format format : {int4::Format::kAwq, int4::Format::kGptq, int4::Format::kTorchaoTilePacked}) {
+    for (const kernels::Format format : {kernels::Format::kAwq, kernels::Format::kGptq, kernels::Format::kTorchaoTilePacked}) {
       try {
-        kernel = int4::MakeInt4Matmul(request, RandomLayer(format, size));
+        kernel = kernels::MakeInt4Matmul(request, RandomLayer(format, size));
         break;
       } catch (const std::invalid_argument&) {
-        if (format == int4::Format::kTorchaoTilePacked) throw;
+        if (format == kernels::Format::kTorchaoTilePacked) throw;
       }
     }
   }
@@ -104,9 +104,9 @@ void SetCounters(benchmark::State& state, const LayerSize& size, std::int64_t m)
                                                     benchmark::Counter::kIsIterationInvariantRate);
 }
 
-void RunKernel(benchmark::State& state, const int4::KernelIdentity& identity, const LayerSize& size, std::int64_t m,
+void RunKernel(benchmark::State& state, const kernels::KernelIdentity& identity, const LayerSize& size, std::int64_t m,
                bool ordered) {
-  const int4::Int4Matmul& kernel = KernelFor(identity, size);
+  const kernels::Int4Matmul& kernel = KernelFor(identity, size);
   const at::ScalarType dtype = identity.family == "tinygemm" ? at::kBFloat16 : at::kHalf;
   at::Tensor x = at::full({m, size.k}, 0.25, dtype);
   benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
@@ -144,7 +144,7 @@ const bool registered = [] {
   for (const LayerSize& size : kLayers) {
     for (const std::int64_t m : kRows) {
       const std::string prefix = std::string("int4_matmul/") + size.name + "/m:" + std::to_string(m) + "/";
-      for (const int4::KernelIdentity& identity : int4::RegisteredKernels()) {
+      for (const kernels::KernelIdentity& identity : kernels::RegisteredKernels()) {
         Register(prefix + identity.family,
                  [=](benchmark::State& state) { RunKernel(state, identity, size, m, /*ordered=*/false); });
         if (!identity.ordered_op.empty()) {

@@ -52,11 +52,11 @@ class FolderCheckpoint : public Checkpoint {
            (file_.Contains(module + ".qweight") || file_.Contains(module + "._weight_qdata"));
   }
 
-  int4::QuantizedLinear Quantized(const std::string& module) const override {
+  kernels::QuantizedLinear Quantized(const std::string& module) const override {
     const auto shape = expected_.linear.find(module);
     if (shape == expected_.linear.end()) Fail(module, "is not a linear layer of this model");
     if (!IsQuantized(module)) Fail(module, "is not stored quantized");
-    int4::QuantizedLinear linear = Entry(module, shape->second);
+    kernels::QuantizedLinear linear = Entry(module, shape->second);
     if (linear.g_idx.defined()) CheckGroupIndex(linear);
     return linear;
   }
@@ -126,7 +126,7 @@ class FolderCheckpoint : public Checkpoint {
   }
 
   // Also the check of a layer: views cost nothing.
-  int4::QuantizedLinear Entry(const std::string& module, const LinearShape& shape) const {
+  kernels::QuantizedLinear Entry(const std::string& module, const LinearShape& shape) const {
     const QuantizationConfig& quantization = config_.quantization;
     if (quantization.method == "torchao") return Torchao(module, shape);
     const bool awq = quantization.method == "awq";
@@ -139,9 +139,9 @@ class FolderCheckpoint : public Checkpoint {
     const auto view = [&](const char* suffix, const Shape& wanted, std::initializer_list<const char*> dtypes) {
       return TensorView(module + suffix, Get(module + suffix, wanted, dtypes));
     };
-    int4::QuantizedLinear linear;
+    kernels::QuantizedLinear linear;
     linear.name = module;
-    linear.format = awq ? int4::Format::kAwq : int4::Format::kGptq;
+    linear.format = awq ? kernels::Format::kAwq : kernels::Format::kGptq;
     linear.k = k;
     linear.n = n;
     linear.group_size = group;
@@ -154,7 +154,7 @@ class FolderCheckpoint : public Checkpoint {
     return linear;
   }
 
-  int4::QuantizedLinear Torchao(const std::string& module, const LinearShape& shape) const {
+  kernels::QuantizedLinear Torchao(const std::string& module, const LinearShape& shape) const {
     CheckTorchaoMetadata(module, shape);
     const auto [k, n] = shape;
     const auto view = [&](const char* suffix, const Shape& wanted, std::initializer_list<const char*> dtypes) {
@@ -163,20 +163,20 @@ class FolderCheckpoint : public Checkpoint {
     if (file_.Contains(module + "._weight_act_pre_scale")) {
       Fail(module, "has an activation pre-scale, which is not built");
     }
-    int4::QuantizedLinear linear;
+    kernels::QuantizedLinear linear;
     linear.name = module;
     linear.k = k;
     linear.n = n;
     if (file_.Contains(module + "._weight_scale_and_zero")) {
       const std::int64_t padded_k = RoundUp(k, 1024);
       const std::int64_t padded_n = RoundUp(n, 8);
-      linear.format = int4::Format::kTorchaoTilePacked;
+      linear.format = kernels::Format::kTorchaoTilePacked;
       linear.group_size = GroupSize(module, "._weight_scale_and_zero", padded_k);
       linear.qweight = view("._weight_qdata", {padded_n / 8, padded_k / 128, 32, 4}, {"I32"});
       linear.scales = view("._weight_scale_and_zero", {padded_k / linear.group_size, padded_n, 2}, {"BF16"});
     } else {
       if (k % 2 != 0) Fail(module, "K = " + std::to_string(k) + " is odd, two values share a byte");
-      linear.format = int4::Format::kTorchaoPlain;
+      linear.format = kernels::Format::kTorchaoPlain;
       linear.group_size = GroupSize(module, "._weight_scale", k);
       linear.qweight = view("._weight_qdata", {n, k / 2}, {"I8"});
       linear.scales = view("._weight_scale", {k / linear.group_size, n}, {"BF16"});
@@ -205,7 +205,7 @@ class FolderCheckpoint : public Checkpoint {
   }
 
   // A group that does not exist would make a kernel read outside the scales.
-  void CheckGroupIndex(const int4::QuantizedLinear& linear) const {
+  void CheckGroupIndex(const kernels::QuantizedLinear& linear) const {
     const std::int64_t groups = linear.k / linear.group_size;
     const auto* index = linear.g_idx.const_data_ptr<std::int32_t>();
     for (std::int64_t i = 0; i < linear.k; ++i) {

@@ -26,7 +26,7 @@ class Checkpoint {
   // never for a tied "lm_head".
   virtual bool IsQuantized(const std::string& module) const = 0;
   // Its tensors, shapes checked against the config. Throws CheckpointError.
-  virtual int4::QuantizedLinear Quantized(const std::string& module) const = 0;
+  virtual kernels::QuantizedLinear Quantized(const std::string& module) const = 0;
 };
 
 // Opens a folder in the Hugging Face layout: full precision, AWQ, GPTQ, torchao

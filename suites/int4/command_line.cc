@@ -128,6 +128,11 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
                  "Share of the free GPU memory that may be used (default: 0.9); no effect on a CPU")
       ->check(CLI::Range(0.01, 1.0).description(""))
       ->type_name("X");
+  app.add_flag("--eager", options.eager, "On a GPU: launch every kernel of a decode step instead of a CUDA graph");
+  app.add_option("--attention", options.attention,
+                 "On a GPU: default (bit-exact at every context length), or PyTorch's flash, efficient, cudnn or math")
+      ->check(CLI::IsMember({"default", "flash", "efficient", "cudnn", "math"}))
+      ->type_name("NAME");
   app.add_option("--threads", options.threads, "Threads of libtorch and OpenVINO (default: their own choice)")
       ->check(CLI::Range(0, 4096).description(""))
       ->type_name("N");

@@ -40,6 +40,8 @@ struct SuiteOptions {
   bool perturb = true;           // --determinism_perturb
   std::string compute = "auto";  // "auto": what the variant runs in; "fp16", "bf16", "fp32"
   double gpu_memory_utilization = 0.9;
+  bool eager = false;                 // on a GPU: no CUDA graphs
+  std::string attention = "default";  // on a GPU: this project's kernels, or a backend of PyTorch
   int threads = 0;  // 0: what libtorch chooses
 };
 

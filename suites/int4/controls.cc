@@ -30,10 +30,10 @@ constexpr std::int64_t kGroupSize = 128;
 
 // Random codes and scales in GPTQ's layout, of the model's down_proj shape: the
 // longest K of its layers, so the most partial sums.
-int4::QuantizedLinear RandomLinear(const ModelConfig& config, at::Generator& generator) {
-  int4::QuantizedLinear linear;
+kernels::QuantizedLinear RandomLinear(const ModelConfig& config, at::Generator& generator) {
+  kernels::QuantizedLinear linear;
   linear.name = "control";
-  linear.format = int4::Format::kGptq;
+  linear.format = kernels::Format::kGptq;
   linear.k = (config.intermediate_size + kGroupSize - 1) / kGroupSize * kGroupSize;
   linear.n = (config.hidden_size + 7) / 8 * 8;
   linear.group_size = kGroupSize;
@@ -59,7 +59,7 @@ ControlResult Judge(std::string name, bool expects_difference, const Report& rep
   return result;
 }
 
-std::string Shape(std::int64_t m, const int4::Int4Matmul& matmul) {
+std::string Shape(std::int64_t m, const kernels::Int4Matmul& matmul) {
   return "[" + std::to_string(m) + ", " + std::to_string(matmul.k()) + "] x [" + std::to_string(matmul.k()) + ", " +
          std::to_string(matmul.n()) + "]";
 }
@@ -97,8 +97,8 @@ ControlResult FlippedBit(const Generation& generation, int runs) {
 std::vector<ControlResult> RunControls(const ModelConfig& config, const Generation& generation,
                                        const ControlOptions& options) {
   at::Generator generator = at::detail::createCPUGenerator(options.seed);
-  const int4::QuantizedLinear linear = RandomLinear(config, generator);
-  const std::unique_ptr<int4::Int4Matmul> matmul = int4::MakeInt4Matmul({.family = "gptq"}, linear);
+  const kernels::QuantizedLinear linear = RandomLinear(config, generator);
+  const std::unique_ptr<kernels::Int4Matmul> matmul = kernels::MakeInt4Matmul({.family = "gptq"}, linear);
   const at::Tensor x = at::randn({options.rows, linear.k}, generator).to(at::kHalf);
 
   const Report arrival = RunRepeated([&] { return matmul->Forward(x); },

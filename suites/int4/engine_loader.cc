@@ -56,7 +56,7 @@ LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const 
   loaded.engine = std::move(engine);
   loaded.compute = settings.compute;
   if (loaded.qwen3->kernel() != nullptr) loaded.matmuls_per_pass = CountMatmuls(*loaded.qwen3, checkpoint->config());
-  if (const int4::KernelIdentity* kernel = loaded.qwen3->kernel()) {
+  if (const kernels::KernelIdentity* kernel = loaded.qwen3->kernel()) {
     loaded.provider = kernel->provider;
     loaded.expected_kernel = kernel->op;
   } else {

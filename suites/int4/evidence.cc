@@ -105,7 +105,7 @@ std::string Figure(double value) {
   return text.str();
 }
 
-void CompareWithBound(const int4::Int4Matmul& matmul, const at::Tensor& x, const Checkpoint& checkpoint,
+void CompareWithBound(const kernels::Int4Matmul& matmul, const at::Tensor& x, const Checkpoint& checkpoint,
                       const TracedOp& op, int runs, EvidenceRecord& record) {
   Evidence& evidence = record.within_rounding_bound;
   const std::int64_t rows_per_partial_sum = matmul.identity().rows_per_partial_sum;
@@ -115,7 +115,7 @@ void CompareWithBound(const int4::Int4Matmul& matmul, const at::Tensor& x, const
   }
   std::vector<at::Tensor> weights;
   for (const std::string& module : ModulesOf(op.layer, op.op)) {
-    weights.push_back(int4::Dequantize(checkpoint.Quantized(module)));
+    weights.push_back(kernels::Dequantize(checkpoint.Quantized(module)));
   }
   const at::Tensor bound = ReorderingBound(x, at::cat(weights, 1), rows_per_partial_sum);
   const at::Tensor first = matmul.Forward(x).to(at::kDouble);
@@ -186,7 +186,7 @@ EvidenceRecord CollectEvidence(Qwen3Engine& engine, const Checkpoint& checkpoint
   const TracedOp& op = first[earliest];
   record.first_operation_name = NameOf(op);
   record.first_operation_step = op.step;
-  const int4::Int4Matmul* matmul = engine.MatmulOf(op.layer, op.op);
+  const kernels::Int4Matmul* matmul = engine.MatmulOf(op.layer, op.op);
   record.first_operation_is_int4 = matmul != nullptr;
   record.first_operation = {Finding::kShown, NameOf(op) + " in the " + StepName(op.step) + " is the first of " +
                                                  std::to_string(first.size()) + " operations whose bits differ; " +

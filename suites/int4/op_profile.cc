@@ -95,7 +95,7 @@ reporters::KernelProfile OpProfiler::Take(const std::string& expected) {
 
 reporters::KernelKind KindOfOperator(const std::string& name) {
   using reporters::KernelKind;
-  for (const int4::KernelIdentity& kernel : int4::RegisteredKernels()) {
+  for (const kernels::KernelIdentity& kernel : kernels::RegisteredKernels()) {
     if (name == kernel.op || (!kernel.ordered_op.empty() && name == kernel.ordered_op)) {
       return kernel.family == "marlin" ? KernelKind::kMarlin : KernelKind::kGemm;
     }

@@ -64,16 +64,16 @@ Projection::Projection(const Checkpoint& checkpoint, const std::string& op, cons
                        const std::vector<std::string>& names, const ProjectionOptions& options)
     : op_(op), precision_(options.precision) {
   const at::ScalarType dtype = ScalarTypeOf(precision_);
-  std::vector<int4::QuantizedLinear> quantized;
+  std::vector<kernels::QuantizedLinear> quantized;
   std::vector<at::Tensor> dense;
   for (const std::string& name : names) {
     const std::string module = ModuleName(layer_prefix, name);
     if (checkpoint.IsQuantized(module)) {
-      int4::QuantizedLinear linear = checkpoint.Quantized(module);
+      kernels::QuantizedLinear linear = checkpoint.Quantized(module);
       if (options.kernel != nullptr) {
         quantized.push_back(std::move(linear));
       } else {
-        dense.push_back(int4::Dequantize(linear).t().to(dtype).contiguous());
+        dense.push_back(kernels::Dequantize(linear).t().to(dtype).contiguous());
       }
     } else {
       dense.push_back(checkpoint.Dense(module + ".weight").to(dtype).contiguous());
@@ -85,11 +85,11 @@ Projection::Projection(const Checkpoint& checkpoint, const std::string& op, cons
   }
   if (dense.empty()) {
     if (quantized.size() == 1) {
-      parts_.push_back({op, int4::MakeInt4Matmul(*options.kernel, quantized.front()), {}});
+      parts_.push_back({op, kernels::MakeInt4Matmul(*options.kernel, quantized.front()), {}});
       return;
     }
-    if (const auto whole = int4::ConcatenateColumns(quantized)) {
-      parts_.push_back({op, int4::MakeInt4Matmul(*options.kernel, *whole), {}});
+    if (const auto whole = kernels::ConcatenateColumns(quantized)) {
+      parts_.push_back({op, kernels::MakeInt4Matmul(*options.kernel, *whole), {}});
       return;
     }
   }
@@ -98,7 +98,7 @@ Projection::Projection(const Checkpoint& checkpoint, const std::string& op, cons
   auto next_dense = dense.begin();
   for (const std::string& name : names) {
     if (checkpoint.IsQuantized(ModuleName(layer_prefix, name))) {
-      parts_.push_back({OpName(name), int4::MakeInt4Matmul(*options.kernel, *next_quantized++), {}});
+      parts_.push_back({OpName(name), kernels::MakeInt4Matmul(*options.kernel, *next_quantized++), {}});
     } else {
       parts_.push_back({OpName(name), nullptr, *next_dense++});
     }
@@ -119,14 +119,14 @@ at::Tensor Projection::Forward(const at::Tensor& x, const InputCallback& on_inpu
   return at::cat(columns, 1);
 }
 
-const int4::Int4Matmul* Projection::MatmulOf(const std::string& op) const {
+const kernels::Int4Matmul* Projection::MatmulOf(const std::string& op) const {
   for (const Part& part : parts_) {
     if (part.op == op) return part.int4.get();
   }
   return nullptr;
 }
 
-const int4::KernelIdentity* Projection::kernel() const {
+const kernels::KernelIdentity* Projection::kernel() const {
   for (const Part& part : parts_) {
     if (part.int4 != nullptr) return &part.int4->identity();
   }

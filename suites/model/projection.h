@@ -26,7 +26,7 @@ void DenseLinearInto(const at::Tensor& x, const at::Tensor& weight, Precision pr
 struct ProjectionOptions {
   Precision precision = Precision::kFp16;
   // Nothing: the exact dequantized weights, in float32.
-  const int4::KernelRequest* kernel = nullptr;
+  const kernels::KernelRequest* kernel = nullptr;
 };
 
 class Projection {
@@ -43,13 +43,13 @@ class Projection {
 
   const std::string& op() const { return op_; }
   // The INT4 matmul of that name; nullptr where there is none.
-  const int4::Int4Matmul* MatmulOf(const std::string& op) const;
-  const int4::KernelIdentity* kernel() const;  // of the first INT4 matmul
+  const kernels::Int4Matmul* MatmulOf(const std::string& op) const;
+  const kernels::KernelIdentity* kernel() const;  // of the first INT4 matmul
 
  private:
   struct Part {
     std::string op;
-    std::unique_ptr<int4::Int4Matmul> int4;
+    std::unique_ptr<kernels::Int4Matmul> int4;
     at::Tensor weight;  // [N, K] where `int4` is null
   };
   at::Tensor ForwardPart(const Part& part, const at::Tensor& x, const InputCallback& on_input) const;

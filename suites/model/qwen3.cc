@@ -97,9 +97,9 @@ class Engine final : public Qwen3Engine {
   std::int64_t vocab_size() const override { return config_.vocab_size; }
   std::int64_t max_positions() const override { return max_positions_; }
 
-  const int4::Int4Matmul* MatmulOf(int layer, const std::string& op) const override;
+  const kernels::Int4Matmul* MatmulOf(int layer, const std::string& op) const override;
   void SetMatmulInputSink(InputSink sink) override { input_sink_ = std::move(sink); }
-  const int4::KernelIdentity* kernel() const override {
+  const kernels::KernelIdentity* kernel() const override {
     for (const Layer& layer : layers_) {
       for (const Projection* projection : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
         if (const auto* identity = projection->kernel()) return identity;
@@ -133,7 +133,7 @@ class Engine final : public Qwen3Engine {
   const RowOps& ops_;
   std::int64_t max_positions_;
   std::int64_t prefill_chunk_;
-  int4::KernelRequest kernel_;
+  kernels::KernelRequest kernel_;
   std::vector<Layer> layers_;
   at::Tensor embedding_, final_norm_, head_;
   RopeTable rope_;
@@ -199,7 +199,7 @@ Engine::Engine(const Checkpoint& checkpoint, const Qwen3Options& options)
   }
 }
 
-const int4::Int4Matmul* Engine::MatmulOf(int layer, const std::string& op) const {
+const kernels::Int4Matmul* Engine::MatmulOf(int layer, const std::string& op) const {
   if (layer < 0 || layer >= static_cast<int>(layers_.size())) return nullptr;
   const Layer& the_layer = layers_[static_cast<std::size_t>(layer)];
   for (const Projection* projection : {&the_layer.qkv, &the_layer.o, &the_layer.gate_up, &the_layer.down}) {

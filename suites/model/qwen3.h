@@ -17,7 +17,7 @@ struct Qwen3Options {
   // "fp16", "bf16", "fp32". fp32: the exact dequantized weights in float32, for
   // comparison with other engines; no INT4 kernel runs.
   std::string compute = "fp16";
-  int4::KernelRequest kernel;  // family "" for a full-precision checkpoint
+  kernels::KernelRequest kernel;  // family "" for a full-precision checkpoint
   std::int64_t max_model_len = 8192;
   // The prompt goes through the layers in pieces of so many rows. 0: whole,
   // unless an activation would then exceed 1 GiB. Outside the INT4 matmuls a
@@ -42,12 +42,12 @@ class Qwen3Engine : public InferenceEngine {
   // operation alone on frozen inputs. Layers that cannot be concatenated (a
   // g_idx each) go by their own names: "q_proj", "k_proj", "v_proj", "gate_proj",
   // "up_proj".
-  virtual const int4::Int4Matmul* MatmulOf(int layer, const std::string& op) const = 0;
+  virtual const kernels::Int4Matmul* MatmulOf(int layer, const std::string& op) const = 0;
   // Offers the *inputs* of every INT4 matmul of the following Generate() calls
   // (step, layer, op, x [M, K]); empty: none.
   using InputSink = std::function<void(int step, int layer, const std::string& op, const at::Tensor& x)>;
   virtual void SetMatmulInputSink(InputSink sink) = 0;
-  virtual const int4::KernelIdentity* kernel() const = 0;  // nullptr without INT4
+  virtual const kernels::KernelIdentity* kernel() const = 0;  // nullptr without INT4
 };
 
 }  // namespace suites

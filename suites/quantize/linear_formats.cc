@@ -93,14 +93,14 @@ class WordEncoder final : public LayerEncoder {
 
   void Put(const Tile& tile) override {
     if (gptq_) {
-      PutBlock(words_, n_, tile.n0, int4::PackGptq(tile.CodesByInput(), k_, tile.rows), tile.rows);
+      PutBlock(words_, n_, tile.n0, kernels::PackGptq(tile.CodesByInput(), k_, tile.rows), tile.rows);
     } else {
-      PutBlock(words_, n_ / 8, tile.n0 / 8, int4::PackAwq(tile.CodesByInput(), k_, tile.rows), tile.rows / 8);
+      PutBlock(words_, n_ / 8, tile.n0 / 8, kernels::PackAwq(tile.CodesByInput(), k_, tile.rows), tile.rows / 8);
     }
     const std::vector<std::uint8_t> zeros = tile.ZerosByGroup();
     PutBlock(zeros_, n_ / 8, tile.n0 / 8,
-             gptq_ ? int4::PackGptqZeros(zeros, tile.groups, tile.rows, /*v1=*/true)
-                   : int4::PackAwq(zeros, tile.groups, tile.rows),
+             gptq_ ? kernels::PackGptqZeros(zeros, tile.groups, tile.rows, /*v1=*/true)
+                   : kernels::PackAwq(zeros, tile.groups, tile.rows),
              tile.rows / 8);
     for (std::int64_t g = 0; g < tile.groups; ++g) {
       for (std::int64_t r = 0; r < tile.rows; ++r) {
@@ -132,7 +132,7 @@ class WordEncoder final : public LayerEncoder {
 class TorchaoEncoder final : public LayerEncoder {
  public:
   TorchaoEncoder(std::int64_t k, std::int64_t n, std::int64_t group)
-      : k_(k), n_(n), words_(int4::TorchaoPaddedK(k) * n / 8), scales_(int4::TorchaoPaddedK(k) / group * n * 2) {
+      : k_(k), n_(n), words_(kernels::TorchaoPaddedK(k) * n / 8), scales_(kernels::TorchaoPaddedK(k) / group * n * 2) {
     // Padding holds code 0: (0 - 8) * 1 + 8 is zero.
     for (std::size_t i = k / group * n * 2; i < scales_.size(); i += 2) {
       scales_[i] = BFloat16FromFloat(1.0f);
@@ -141,8 +141,8 @@ class TorchaoEncoder final : public LayerEncoder {
   }
 
   void Put(const Tile& tile) override {
-    const auto words = int4::PackTorchaoTile(tile.CodesByInput(), k_, tile.rows);
-    std::copy(words.begin(), words.end(), words_.begin() + int4::TorchaoPaddedK(k_) / 8 * tile.n0);
+    const auto words = kernels::PackTorchaoTile(tile.CodesByInput(), k_, tile.rows);
+    std::copy(words.begin(), words.end(), words_.begin() + kernels::TorchaoPaddedK(k_) / 8 * tile.n0);
     for (std::int64_t r = 0; r < tile.rows; ++r) {
       for (std::int64_t g = 0; g < tile.groups; ++g) {
         const GroupScale& scale = tile.scales[r * tile.groups + g];
@@ -279,7 +279,7 @@ std::vector<TensorHeader> HeadersFor(OutputFormat format, const TensorInfo& tens
               {module + ".qzeros", "I32", {groups, n / 8}},
               {module + ".scales", "F16", {groups, n}}};
     case OutputFormat::kTorchao: {
-      const std::int64_t padded = int4::TorchaoPaddedK(k);
+      const std::int64_t padded = kernels::TorchaoPaddedK(k);
       return {{module + "._weight_qdata", "I32", {n / 8, padded / 128, 32, 4}},
               {module + "._weight_scale_and_zero", "BF16", {padded / group_size, n, 2}}};
     }

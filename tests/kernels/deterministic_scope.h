@@ -3,7 +3,7 @@
 
 #include <ATen/Context.h>
 
-namespace int4 {
+namespace kernels {
 
 // PyTorch's deterministic mode while it lives; then what was there before, also
 // where a test leaves early.
@@ -19,6 +19,6 @@ class DeterministicScope {
   const bool warn_only_ = at::globalContext().deterministicAlgorithmsWarnOnly();
 };
 
-}  // namespace int4
+}  // namespace kernels
 
 #endif  // TESTS_KERNELS_DETERMINISTIC_SCOPE_H_

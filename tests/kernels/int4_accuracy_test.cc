@@ -17,7 +17,7 @@
 #include "tests/kernels/random_layer.h"
 #include "tests/kernels/reference.h"
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 struct Shape {
@@ -245,4 +245,4 @@ INSTANTIATE_TEST_SUITE_P(Kernels, SpecialValues,
                          [](const auto& info) { return std::string(info.param.family); });
 
 }  // namespace
-}  // namespace int4
+}  // namespace kernels

@@ -23,7 +23,7 @@
 #include "tests/kernels/deterministic_scope.h"
 #include "tests/kernels/random_layer.h"
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 using gtest_determinism::IsBitExact;
@@ -239,4 +239,4 @@ TEST(ArrivalPool, HasFourWorkersAndRunsEachOnce) {
 }
 
 }  // namespace
-}  // namespace int4
+}  // namespace kernels

@@ -13,7 +13,7 @@
 #include "kernels/int4_matmul.h"
 #include "tests/kernels/random_layer.h"
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 using ::testing::AllOf;
@@ -186,4 +186,4 @@ TEST(Errors, ActivationsAreChecked) {
 }
 
 }  // namespace
-}  // namespace int4
+}  // namespace kernels

@@ -13,7 +13,7 @@
 #include "kernels/int4_pack.h"
 #include "tests/kernels/random_layer.h"
 
-namespace int4::cpu {
+namespace kernels::cpu {
 namespace {
 
 using Gemm = void (*)(const Weights&, const std::uint16_t*, std::int64_t, std::uint16_t*);
@@ -143,4 +143,4 @@ TEST(HalfArithmetic, EveryInstructionSetRoundsAndAddsAlike) {
 }
 
 }  // namespace
-}  // namespace int4::cpu
+}  // namespace kernels::cpu

@@ -13,7 +13,7 @@
 #include "tests/kernels/deterministic_scope.h"
 #include "tests/kernels/random_layer.h"
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 using ::testing::Contains;
@@ -90,4 +90,4 @@ TEST(Operators, RefuseWordsOfAnotherShape) {
 }
 
 }  // namespace
-}  // namespace int4
+}  // namespace kernels

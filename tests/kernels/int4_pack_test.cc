@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 using ::testing::ElementsAre;
@@ -129,4 +129,4 @@ TEST(Errors, NameTheSizeThatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace int4
+}  // namespace kernels

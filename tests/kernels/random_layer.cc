@@ -9,7 +9,7 @@
 
 #include "kernels/int4_pack.h"
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 template <typename T>
@@ -99,4 +99,4 @@ at::Tensor RandomActivations(std::int64_t m, std::int64_t k, at::ScalarType dtyp
   return RandomTensor(random, {m, k}, dtype, -2.0, 2.0);
 }
 
-}  // namespace int4
+}  // namespace kernels

@@ -9,7 +9,7 @@
 
 #include "kernels/int4_matmul.h"
 
-namespace int4 {
+namespace kernels {
 
 // SplitMix64 (Steele, Lea, Flood 2014): the same numbers on every machine.
 class Random {
@@ -38,6 +38,6 @@ QuantizedLinear RandomLayer(Format format, const LayerShape& shape, std::uint64_
 // [m, k] in -2..2 of the dtype given.
 at::Tensor RandomActivations(std::int64_t m, std::int64_t k, at::ScalarType dtype, std::uint64_t seed);
 
-}  // namespace int4
+}  // namespace kernels
 
 #endif  // TESTS_KERNELS_RANDOM_LAYER_H_

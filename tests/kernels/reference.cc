@@ -13,7 +13,7 @@
 #include <cmath>
 #include <sstream>
 
-namespace int4 {
+namespace kernels {
 namespace {
 
 constexpr double kFloatUnit = 0x1p-24, kHalfUnit = 0x1p-11, kBFloatUnit = 0x1p-8;
@@ -123,4 +123,4 @@ std::string FirstOutside(const at::Tensor& y, const Reference& reference) {
   return "";
 }
 
-}  // namespace int4
+}  // namespace kernels

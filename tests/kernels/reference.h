@@ -9,7 +9,7 @@
 
 #include "kernels/int4_matmul.h"
 
-namespace int4 {
+namespace kernels {
 
 // Both F64 [M, N].
 struct Reference {
@@ -25,6 +25,6 @@ Reference TinygemmReference(const QuantizedLinear& linear, const at::Tensor& x);
 // "" where every element of y is within the bound; else the first that is not.
 std::string FirstOutside(const at::Tensor& y, const Reference& reference);
 
-}  // namespace int4
+}  // namespace kernels
 
 #endif  // TESTS_KERNELS_REFERENCE_H_

@@ -66,9 +66,9 @@ TEST(CheckpointTest, TensorsOutliveTheCheckpoint) {
 TEST(CheckpointTest, OpensAwq) {
   const auto checkpoint = OpenCheckpoint(TestData() / "checkpoints/awq");
   ASSERT_TRUE(checkpoint->IsQuantized(kDown));
-  const int4::QuantizedLinear down = checkpoint->Quantized(kDown);
+  const kernels::QuantizedLinear down = checkpoint->Quantized(kDown);
   EXPECT_EQ(down.name, kDown);
-  EXPECT_EQ(down.format, int4::Format::kAwq);
+  EXPECT_EQ(down.format, kernels::Format::kAwq);
   EXPECT_EQ(down.k, 768);
   EXPECT_EQ(down.n, 256);
   EXPECT_EQ(down.group_size, 128);
@@ -84,8 +84,8 @@ TEST(CheckpointTest, OpensAwq) {
 
 TEST(CheckpointTest, OpensGptq) {
   const auto checkpoint = OpenCheckpoint(TestData() / "checkpoints/gptq_desc_act");
-  const int4::QuantizedLinear down = checkpoint->Quantized(kDown);
-  EXPECT_EQ(down.format, int4::Format::kGptq);
+  const kernels::QuantizedLinear down = checkpoint->Quantized(kDown);
+  EXPECT_EQ(down.format, kernels::Format::kGptq);
   EXPECT_TRUE(down.gptq_v1_zeros);
   EXPECT_EQ(down.qweight.sizes(), (at::IntArrayRef{96, 256}));
   EXPECT_EQ(down.g_idx.sizes(), (at::IntArrayRef{768}));
@@ -98,8 +98,8 @@ TEST(CheckpointTest, OpensGptq) {
 
 TEST(CheckpointTest, OpensTorchaoPickles) {
   const auto checkpoint = OpenCheckpoint(TestData() / "checkpoints/torchao");
-  const int4::QuantizedLinear down = checkpoint->Quantized(kDown);
-  EXPECT_EQ(down.format, int4::Format::kTorchaoTilePacked);
+  const kernels::QuantizedLinear down = checkpoint->Quantized(kDown);
+  EXPECT_EQ(down.format, kernels::Format::kTorchaoTilePacked);
   EXPECT_EQ(down.k, 640);  // padded to 1024
   EXPECT_EQ(down.n, 256);
   EXPECT_EQ(down.group_size, 128);
@@ -306,8 +306,8 @@ class MadeCheckpointTest : public testing::Test {
 TEST_F(MadeCheckpointTest, OpensTorchaoTilePacked) {
   AddTorchao(true);
   Write();
-  const int4::QuantizedLinear down = OpenCheckpoint(folder_.path())->Quantized(kDown);
-  EXPECT_EQ(down.format, int4::Format::kTorchaoTilePacked);
+  const kernels::QuantizedLinear down = OpenCheckpoint(folder_.path())->Quantized(kDown);
+  EXPECT_EQ(down.format, kernels::Format::kTorchaoTilePacked);
   EXPECT_EQ(down.k, kIntermediate);
   EXPECT_EQ(down.group_size, 32);
   EXPECT_EQ(down.qweight.sizes(), (at::IntArrayRef{16, 16, 32, 4}));
@@ -318,8 +318,8 @@ TEST_F(MadeCheckpointTest, OpensTorchaoTilePacked) {
 TEST_F(MadeCheckpointTest, OpensTorchaoPlain) {
   AddTorchao(false);
   Write();
-  const int4::QuantizedLinear down = OpenCheckpoint(folder_.path())->Quantized(kDown);
-  EXPECT_EQ(down.format, int4::Format::kTorchaoPlain);
+  const kernels::QuantizedLinear down = OpenCheckpoint(folder_.path())->Quantized(kDown);
+  EXPECT_EQ(down.format, kernels::Format::kTorchaoPlain);
   EXPECT_EQ(down.qweight.sizes(), (at::IntArrayRef{kHidden, kIntermediate / 2}));
   EXPECT_EQ(down.scales.sizes(), (at::IntArrayRef{36, kHidden}));
   EXPECT_EQ(down.qzeros.sizes(), (at::IntArrayRef{36, kHidden}));

@@ -129,7 +129,7 @@ TEST(Quantized, MatmulsCanBeReplayedAloneOnTheirInputs) {
   engine->Generate(SomePrompt(20), {.max_tokens = 3});
   ASSERT_EQ(inputs.size(), 3u * 4 * 4);  // passes, layers, projections
   for (const Kept& kept : inputs) {
-    const int4::Int4Matmul* matmul = engine->MatmulOf(kept.layer, kept.op);
+    const kernels::Int4Matmul* matmul = engine->MatmulOf(kept.layer, kept.op);
     ASSERT_NE(matmul, nullptr) << kept.op;
     const at::Tensor y = matmul->Forward(kept.x);
     const auto& seen = outputs.at(std::to_string(kept.step) + "/" + std::to_string(kept.layer) + "/" + kept.op);

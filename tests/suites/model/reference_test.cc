@@ -58,8 +58,8 @@ TEST_P(ReferenceTest, AWrongZeroPointIsSeen) {
     const std::filesystem::path& folder() const override { return inner_->folder(); }
     at::Tensor Dense(const std::string& name) const override { return inner_->Dense(name); }
     bool IsQuantized(const std::string& module) const override { return inner_->IsQuantized(module); }
-    int4::QuantizedLinear Quantized(const std::string& module) const override {
-      int4::QuantizedLinear linear = inner_->Quantized(module);
+    kernels::QuantizedLinear Quantized(const std::string& module) const override {
+      kernels::QuantizedLinear linear = inner_->Quantized(module);
       if (module == "model.layers.2.self_attn.v_proj") {
         linear.qzeros = linear.qzeros.clone();
         linear.qzeros.mutable_data_ptr<std::int32_t>()[0] ^= 1;
