@@ -156,10 +156,10 @@ TEST(InvestigationJson, KernelsAreSortedByTimeAndListed) {
   };
   using Names = std::vector<std::string>;
   EXPECT_EQ(names(kernels["all_kernels"]),
-            (Names{"kernels::marlin_gemm", "aten::linear", "kernels::dequantize", "aten::embedding"}));
-  EXPECT_EQ(names(kernels["marlin_kernels"]), (Names{"kernels::marlin_gemm"}));
-  EXPECT_EQ(names(kernels["gemm_kernels"]), (Names{"kernels::marlin_gemm", "aten::linear"}));
-  EXPECT_EQ(names(kernels["dequant_kernels"]), (Names{"kernels::dequantize"}));
+            (Names{"int4::marlin_gemm", "aten::linear", "int4::dequantize", "aten::embedding"}));
+  EXPECT_EQ(names(kernels["marlin_kernels"]), (Names{"int4::marlin_gemm"}));
+  EXPECT_EQ(names(kernels["gemm_kernels"]), (Names{"int4::marlin_gemm", "aten::linear"}));
+  EXPECT_EQ(names(kernels["dequant_kernels"]), (Names{"int4::dequantize"}));
   EXPECT_TRUE(kernels["profiling_succeeded"]);
   VariantRecord lost = BitExactRecord();
   lost.profile.status = ProfileStatus::kIncomplete;

@@ -100,10 +100,10 @@ VariantRecord BitExactRecord() {
   record.deterministic.settings = {{"deterministic_algorithms", "true"}};
   record.profile.status = ProfileStatus::kOk;
   record.profile.kernels = {{"aten::embedding", "cpu", 5, 12.5, KernelKind::kOther},
-                            {"kernels::marlin_gemm", "cpu", 140, 8000, KernelKind::kMarlin},
-                            {"kernels::dequantize", "cpu", 2, 40, KernelKind::kDequant},
+                            {"int4::marlin_gemm", "cpu", 140, 8000, KernelKind::kMarlin},
+                            {"int4::dequantize", "cpu", 2, 40, KernelKind::kDequant},
                             {"aten::linear", "cpu", 5, 900, KernelKind::kOther}};
-  record.profile.expected_kernel = "kernels::marlin_gemm";
+  record.profile.expected_kernel = "int4::marlin_gemm";
   record.profile.expected_count = record.profile.expected_at_least = 140;
   record.controls = {
       {kArrivalOrderControl, true, Outcome::kNondeterministic, 3, 1, "[64, 768] x [768, 256] differed in run 2", true},
@@ -133,8 +133,8 @@ VariantRecord NondeterministicRecord() {
   Fill(&record.deterministic, 20);
   for (double& seconds : record.deterministic.seconds) seconds *= 2;
   record.deterministic.warnings = {"gptq_gemm runs its ordered twin"};
-  record.profile.expected_kernel = "kernels::gptq_gemm";
-  record.profile.kernels[1].name = "kernels::gptq_gemm";
+  record.profile.expected_kernel = "int4::gptq_gemm";
+  record.profile.kernels[1].name = "int4::gptq_gemm";
   record.profile.kernels[1].kind = KernelKind::kGemm;
   EvidenceRecord& evidence = record.evidence;
   evidence.first_operation = {Finding::kShown, "2 of 5 repetitions, 12 elements"};

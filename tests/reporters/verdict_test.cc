@@ -162,7 +162,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"ProfileNotRequested", "V8", "no profile was taken",
              [](VariantRecord& r) {
                r.profile = KernelProfile();
-               r.profile.expected_kernel = "kernels::marlin_gemm";
+               r.profile.expected_kernel = "int4::marlin_gemm";
              }},
         Case{"NoKernelNamed", "V8", "no kernel is named", [](VariantRecord& r) { r.profile.expected_kernel.clear(); }},
         Case{"RowsMissing", "V9", "6 runs compared, 5 rows",
@@ -190,7 +190,7 @@ TEST(DeriveVerdict, ComparisonThatEndedInconclusiveIsNoPass) {
 TEST(DeriveVerdict, CallsOfTheKernelAreCountedAgainstTheNeed) {
   VariantRecord record = BitExactRecord();
   EXPECT_THAT(DeriveVerdict(record).details,
-              Contains("Kernel kernels::marlin_gemm ran 140 times in the profiled pass; at least 140 needed"));
+              Contains("Kernel int4::marlin_gemm ran 140 times in the profiled pass; at least 140 needed"));
   record.profile.expected_count = 141;
   EXPECT_EQ(DeriveVerdict(record).rule, "V12");
 }
