@@ -23,7 +23,7 @@ enum class Cause : std::uint8_t {
   kUnsetMemory,       // memory is read that was not written
   kChangingLaunches,  // other kernels or other sizes from run to run (an algorithm chosen by measured time)
   kUnorderedStreams,  // two streams without an order between them
-  kEarlyReuse,        // a buffer is copied to or from, or filled, while a kernel uses it
+  kEarlyReuse,        // memory is filled anew while what reads it is still at work
   kFloatAtomics,      // floating-point additions in the order of arrival
   kRaceInKernel,      // by elimination: a race between threads of one kernel
   kBatchTiling,       // of DiagnoseBatch(): another kernel or another grid for another batch size
@@ -40,12 +40,14 @@ struct Trial {
   bool Exact() const { return made && comparisons > 0 && deviations == 0; }
 };
 
-// Two operations on different streams that were at work at the same time, or of
-// which now the one, now the other began first.
+// Two operations on different streams, of which the later launched began before
+// the earlier one had ended: nothing made it wait.
 struct Overlap {
-  std::string first, second;  // names of kernels or copies
-  bool with_copy = false;     // one of them is a copy or a fill
-  int runs = 0;               // in how many of the profiled runs
+  std::string first, second;  // names of kernels or copies, in the order of their launches
+  // The second is a copy or a fill, or a kernel that its stream had run in the
+  // same run before the first was launched: memory is used a second time.
+  bool again = false;
+  int runs = 0;  // in how many of the profiled runs
 };
 
 // All that the rules look at.
@@ -61,9 +63,8 @@ struct DiagnosisEvidence {
   ProfileStatus profile = ProfileStatus::kNotRequested;
   std::string profile_reason;
   std::vector<int> launches_of_run, pattern_of_run;
-  std::string launches_differ;  // "run 0 launched A <<<8, 256>>>, run 3 B <<<...>>>"; "" where they do not
+  std::string launches_differ;  // "run 0 launched A <<<8x1x1, 256x1x1>>>, run 3 B <<<...>>>"; "" where they do not
   int streams = 0;              // on which anything ran
-  std::vector<std::string> kernels;  // names of all that ran
   std::vector<Overlap> overlaps;
   std::vector<FunctionCode> code;  // of all that ran; empty: not looked at
   std::string code_reason;

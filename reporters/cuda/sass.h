@@ -11,11 +11,13 @@
 namespace reporters {
 
 struct AtomicCounts {
-  // Additions of F16, F16x2, BF16, F32 or F64: the instruction with its
-  // modifiers, "REDG.E.ADD.F16x2.RN.STRONG.GPU", and how many.
+  // Additions of F16, BF16, F32 or F64 and their vectors: the instruction with its
+  // modifiers, "REDG.E.ADD.F16x2.RN.STRONG.GPU", and how many. Where there is no
+  // such instruction (shared memory, scalar halves, BF16 before sm_90) the
+  // compiler makes a loop of an addition and a compare-and-swap:
+  // "ATOMS.CAST.SPIN in a loop with FADD".
   std::map<std::string, int> float_adds;
-  // Compare-and-swap: how an addition is made where there is no instruction for
-  // it (in shared memory; of BF16 before sm_90). What it computes is not known.
+  // Compare-and-swap without such a loop: what it is for is not known.
   std::map<std::string, int> compare_and_swap;
   std::map<std::string, int> others;  // integers, minimum, maximum, exchange, ...: any order gives the same
   void Add(const AtomicCounts& counts);
