@@ -73,9 +73,9 @@ class LaunchModes::Impl {
 
 LaunchModes::LaunchModes(std::vector<LaunchMode> cycle, int device)
     : impl_(std::make_shared<Impl>(std::move(cycle), device)) {}
-void LaunchModes::Begin() { impl_->Begin(); }
+void LaunchModes::Begin() const { impl_->Begin(); }
 cudaStream_t LaunchModes::stream() const { return impl_->stream(); }
-void LaunchModes::End() { impl_->End(); }
-void LaunchModes::Abandon() noexcept { impl_->Abandon(); }
+void LaunchModes::End() const { impl_->End(); }
+void LaunchModes::Abandon() const noexcept { impl_->Abandon(); }
 
 }  // namespace gtest_determinism::internal

@@ -55,7 +55,7 @@ class CacheStateImpl final : public Perturbation {
 };
 
 std::vector<std::size_t> PowersOfTwo() {
-  constexpr std::size_t kLargest = std::size_t{32} << 20, kSmallest = 512, kEach = std::size_t{15} << 20, kMost = 64;
+  constexpr std::size_t kLargest = std::size_t{32} << 20, kSmallest = 512, kEach = std::size_t{15} << 20, kMost = 16;
   std::vector<std::size_t> sizes;
   for (std::size_t size = kLargest; size >= kSmallest; size /= 2) {
     sizes.insert(sizes.end(), std::clamp<std::size_t>(kEach / size, 1, kMost), size);

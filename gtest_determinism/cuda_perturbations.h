@@ -72,8 +72,8 @@ DeviceAllocator CudaMallocAsyncAllocator(cudaStream_t stream);  // the device's 
 struct WorkspacePoisonOptions {
   DeviceAllocator allocator = CudaMallocAllocator();
   // Sizes of the blocks that are taken, filled and freed before a run, in this
-  // order. Unset: up to 64 of each power of two from 32 MiB down to 512 bytes, at
-  // most 256 MiB in all. An allocator that can list its free blocks names them
+  // order. Unset: up to 16 of each power of two from 32 MiB down to 512 bytes, at
+  // most 200 MiB in all. An allocator that can list its free blocks names them
   // here; that of torch is TorchWorkspacePoison() in torch.h.
   std::function<std::vector<std::size_t>()> sizes = {};
   int device = 0;
@@ -114,10 +114,10 @@ namespace internal {
 class LaunchModes {
  public:
   LaunchModes(std::vector<LaunchMode> cycle, int device);
-  void Begin();                 // the next run
-  cudaStream_t stream() const;  // of this run; being captured in a kGraph run
-  void End();                   // launches what was captured; waits for the stream
-  void Abandon() noexcept;      // instead of End(), where launching threw
+  void Begin() const;             // the next run
+  cudaStream_t stream() const;    // of this run; being captured in a kGraph run
+  void End() const;               // launches what was captured; waits for the stream
+  void Abandon() const noexcept;  // instead of End(), where launching threw
 
  private:
   class Impl;
@@ -138,10 +138,10 @@ class StreamRuns {
   StreamRuns(F launch, std::vector<LaunchMode> cycle, int device = 0)
       : launch_(std::move(launch)), modes_(std::move(cycle), device) {}
 
-  auto operator()() requires std::invocable<F&, cudaStream_t> {
+  auto operator()() const requires std::invocable<F&, cudaStream_t> {
     return Launched([&] { return launch_(modes_.stream()); });
   }
-  void operator()(Outputs& outputs) requires std::invocable<F&, cudaStream_t, Outputs&> {
+  void operator()(Outputs& outputs) const requires std::invocable<F&, cudaStream_t, Outputs&> {
     Launched([&] {
       launch_(modes_.stream(), outputs);
       return 0;
@@ -150,10 +150,10 @@ class StreamRuns {
 
  private:
   template <class Call>
-  auto Launched(const Call& call) {
+  auto Launched(const Call& call) const {
     modes_.Begin();
     struct Guard {
-      internal::LaunchModes* modes;
+      const internal::LaunchModes* modes;
       ~Guard() {
         if (modes != nullptr) modes->Abandon();
       }
@@ -164,7 +164,7 @@ class StreamRuns {
     return result;
   }
 
-  F launch_;
+  mutable F launch_;
   internal::LaunchModes modes_;
 };
 
