@@ -72,9 +72,12 @@ int Run(int argc, char** argv) {
       random ? quantize::RandomWeights(quantize::ParseShape(shape), seed) : quantize::OpenWeights(model);
   const quantize::QuantizeResult result = quantize::Quantize(*source, output, options);
   ClearProgress();
-  std::printf("%s: %s, %zu tensors, %.1f MB of weights, %.1f s\n", output.c_str(), format.c_str(), result.tensors,
-              static_cast<double>(result.bytes) / 1e6,
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  std::printf("%s: %s, %zu tensors, %.1f MB of weights, %.1f s", output.c_str(), format.c_str(), result.tensors,
+              static_cast<double>(result.bytes) / 1e6, seconds.count());
+  if (result.writing > 0)
+    std::printf(" (waiting for weights %.1f s, writing %.1f s)", result.encoding_wait, result.writing);
+  std::printf("\n");
   return 0;
 }
 
