@@ -51,7 +51,10 @@ int Run(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--overwrite", options.overwrite, "Replace the output folder");
-  CLI::Option* random_option = app.add_flag("--random", random, "Random weights instead of --model");
+  CLI::Option* random_option =
+      app.add_flag("--random", random,
+                   "Random weights instead of --model, for speed. There is no trained tokenizer: the one "
+                   "written knows single bytes, and prompts are best given with --prompt-ids");
   random_option->excludes(model_option);
   app.add_option("--shape", shape,
                  "With --random: qwen3-0.6b, -1.7b, -4b, -8b, -14b, -32b, or hidden=256,intermediate=1024,layers=2,"
