@@ -46,6 +46,9 @@ void ListVariants(std::ostream& out, const std::vector<Variant>& variants, const
       const LocatedModel model = LocateModel(variant, places);
       found = model.source + ": " + (model.embedded() ? "tiny_qwen3" : model.folder.string()) + ", " +
               SizeOfFolder(model.folder);
+      std::string lacks;
+      for (const std::string& name : MissingFiles(model.folder)) lacks += (lacks.empty() ? ", lacks " : ", ") + name;
+      found += lacks;
     } catch (const VariantError&) {
       found = "missing";
     }
