@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -72,6 +73,8 @@ struct KernelIdentity {
   // Rows of K behind each partial sum that is rounded to fp16 before it is added
   // to the others; 0 where nothing is rounded in between.
   std::int64_t rows_per_partial_sum = 0;
+  // Parts of the demangled names of the device functions that multiply.
+  std::vector<std::string> device_functions = {};
 };
 
 // A layer's weights in the layout of one kernel, ready to multiply.
@@ -86,6 +89,12 @@ class Int4Matmul {
   // for a kernel without a twin the same as Forward().
   virtual at::Tensor ForwardOrdered(const at::Tensor& x) const = 0;
   virtual const KernelIdentity& identity() const = 0;
+  // What runs for so many rows of x, where a kernel has several ways ("_C::awq_dequantize
+  // and aten::mm"); "" where it has one.
+  virtual std::string PathFor(std::int64_t rows) const {
+    (void)rows;
+    return "";
+  }
   virtual std::int64_t k() const = 0;
   virtual std::int64_t n() const = 0;
 };
@@ -94,6 +103,9 @@ struct KernelRequest {
   std::string family;
   std::string provider = "auto";
   std::string device = "cpu";
+  // Switches of a foreign kernel by name (kernels/providers/vllm.h); a kernel
+  // that does not know one refuses it.
+  std::map<std::string, std::string> options = {};
 };
 
 // Families that can be named in variants.json ("openvino" is not one: its

@@ -75,9 +75,16 @@ ControlResult FlippedBit(const Generation& generation, int runs) {
   int run = 0;
   const Report report = RunRepeated(
       [&] {
-        Generation copy = generation;
+        Generation copy = generation;  // shares the logits
         if (run++ == flipped_run) {
-          copy.step_logits.data[static_cast<std::size_t>(row * logits.vocab + column) * element_bytes] ^= std::byte{1};
+          // In the space where they are compared.
+          copy.step_logits = logits.Clone();
+          std::byte* const address =
+              copy.step_logits.RowAddress(row) + static_cast<std::size_t>(column) * element_bytes;
+          std::byte flipped{};
+          logits.space->CopyToHost(&flipped, address, 1);
+          flipped ^= std::byte{1};
+          logits.space->Fill(address, static_cast<std::uint8_t>(flipped), 1);
         }
         return copy;
       },

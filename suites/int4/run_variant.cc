@@ -24,6 +24,7 @@
 #include "suites/int4/logit_dump.h"
 #include "suites/int4/op_profile.h"
 #include "suites/int4/prompt.h"
+#include "suites/model/logit_distance.h"
 #include "suites/tokenizer/tokenizer.h"
 
 namespace suites {
@@ -87,19 +88,6 @@ std::string Message(const std::exception& error) {
                          text.find("bad_alloc") != std::string::npos ||
                          text.find("DefaultCPUAllocator") != std::string::npos;
   return no_memory ? "out of memory (" + text + "); use a shorter --prompt-length or a smaller model" : text;
-}
-
-// L2 distance over all elements; nothing compared is 0.
-double LogitDistance(const LogitRows& a, const LogitRows& b) {
-  if (a.data == b.data) return 0;
-  double sum = 0;
-  for (std::int64_t row = 0; row < std::min(a.rows, b.rows); ++row) {
-    const std::vector<float> x = a.Row(row);
-    const std::vector<float> y = b.Row(row);
-    for (std::size_t i = 0; i < x.size(); ++i)
-      sum += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
-  }
-  return std::sqrt(sum);
 }
 
 class VariantRun {
