@@ -166,10 +166,11 @@ bool WatchModules(std::string* reason) {
     why = internal::WhyNoCupti();
     if (why.empty()) {
       try {
-        // For the rest of the process: modules are loaded whenever a kernel is first used.
-        static std::unique_ptr<internal::Subscription> subscription;
+        // For the rest of the process, and past the end of CUPTI: modules are
+        // loaded whenever a kernel is first used.
+        static const internal::Subscription* subscription = nullptr;
         internal::SetCallbackHandler(CUPTI_CB_DOMAIN_RESOURCE, OnResource);
-        subscription = std::make_unique<internal::Subscription>();
+        if (subscription == nullptr) subscription = new internal::Subscription();
         subscription->Enable(CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_MODULE_LOADED, true);
       } catch (const std::exception& error) {
         internal::SetCallbackHandler(CUPTI_CB_DOMAIN_RESOURCE, nullptr);
