@@ -4,6 +4,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "suites/checkpoint/tensor_table.h"
+
 namespace suites {
 namespace internal {
 
