@@ -307,6 +307,14 @@ void AddProvenance(const VariantRecord& record, Json* json) {
   (*json)["model_path"] = record.model_path;
   (*json)["device"] = record.device;
   (*json)["provider"] = record.provider;
+  Json libraries = Json::array();
+  for (const auto& library : record.op_libraries) {
+    libraries.push_back({{"name", library.name}, {"bytes", library.bytes}, {"digest", library.digest}});
+  }
+  (*json)["op_libraries"] = std::move(libraries);
+  Json paths = Json::array();
+  for (const auto& [rows, path] : record.kernel_paths) paths.push_back({{"rows", rows}, {"path", path}});
+  (*json)["kernel_paths"] = std::move(paths);
   (*json)["kernel"] = record.kernel;
   (*json)["compute"] = record.compute;
   (*json)["note"] = record.note;

@@ -133,7 +133,7 @@ struct Evidence {
 
 // A kernel that an operation launched on a GPU while it was replayed alone.
 struct ReplayKernel {
-  std::string name;  // demangled, capped
+  std::string name;    // demangled, capped
   double per_run = 0;  // launches of a run, on average
   // Its machine code holds floating-point additions that are atomic.
   Evidence float_atomics;
@@ -192,6 +192,13 @@ struct Cost {
   double total_seconds = 0;
 };
 
+// A library of foreign operators that a kernel came from.
+struct OpLibraryRecord {
+  std::string name;  // of the file
+  std::uint64_t bytes = 0;
+  std::string digest;  // XXH3-128 of the file, 32 hex digits
+};
+
 struct VariantRecord {
   std::string variant, model, quantization, description, note;
   // Of the variants file, "Qwen/Qwen3-8B-AWQ"; `model` is what ran, for the
@@ -206,9 +213,13 @@ struct VariantRecord {
   std::string model_path;    // relative for the embedded model
   std::string device;        // "cpu", "cuda:0"
   std::string provider;      // "builtin", "aten", "openvino", "vllm"
-  std::string kernel;        // family of variants.json
-  std::string compute;       // "fp16"
-  std::string expected;      // "bit_exact", "nondeterministic", "" if variants.json does not say
+  std::vector<OpLibraryRecord> op_libraries;
+  // Where the kernel has several ways by the number of rows: (rows, way), of the
+  // prompt and of a decode step.
+  std::vector<std::pair<std::int64_t, std::string>> kernel_paths;
+  std::string kernel;    // family of variants.json
+  std::string compute;   // "fp16"
+  std::string expected;  // "bit_exact", "nondeterministic", "" if variants.json does not say
   std::int64_t prompt_length = 0;
   std::vector<std::int64_t> prompt_ids;
   std::string text;  // what repetition 0 wrote

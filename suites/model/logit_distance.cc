@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/sub.h>
+#include <ATen/TensorOperators.h>
 
 #include <algorithm>
 #include <cmath>

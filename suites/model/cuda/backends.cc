@@ -1,5 +1,6 @@
 #include "suites/model/cuda/backends.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/_scaled_dot_product_attention_math.h>

@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "kernels/torch_cuda.h"
+#include "suites/checkpoint/tensor_table.h"
 #include "suites/model/cuda/attention_plan.h"
 #include "suites/model/projection.h"
 
@@ -262,7 +263,7 @@ const DecodeGraph& CudaEngine::GraphFor(const GraphKey& key, const Pass& pass) {
   };
   at::Tensor table;
   if (key.traced) {
-    LaunchStepDigests(nullptr, 0, nullptr, pass.stream);  // loads it: not possible during a capture
+    LoadStepDigests();
     const std::int64_t most = 32 * config_.num_hidden_layers + 8;
     table = at::empty({most * static_cast<std::int64_t>(sizeof(DigestPiece))}, OptionsOf(at::kByte));
   }

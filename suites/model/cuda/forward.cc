@@ -1,6 +1,7 @@
 // The operations of one pass through the layers.
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/record_function.h>
 
 #include <cmath>

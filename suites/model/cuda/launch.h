@@ -120,6 +120,7 @@ struct DigestPiece {
   std::uint64_t bytes = 0;
 };
 inline constexpr std::uint64_t kMaxDigestPiece = std::uint64_t{1} << 20;
+void LoadStepDigests();  // before a capture, during which a kernel cannot be loaded
 void LaunchStepDigests(const DigestPiece* pieces, std::int64_t count, const DecodeState* state, cudaStream_t stream);
 
 // Flips the bits of `mask` in one byte; with `state` only while state->step == step.
