@@ -18,14 +18,17 @@
 
 #include "kernels/int4_matmul.h"
 #include "kernels/torch_cuda.h"
-#include "tests/kernels/captured_graph.h"
+#include "suites/device/captured_graph.h"
+#include "suites/device/device_patterns.h"
 #include "tests/kernels/deterministic_scope.h"
-#include "tests/kernels/device_patterns.h"
 #include "tests/kernels/random_layer.h"
 
 namespace kernels {
 namespace {
 
+using suites::CapturedGraph;
+using suites::CountPatterns;
+using suites::Patterns;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;

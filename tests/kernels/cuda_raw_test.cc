@@ -111,6 +111,24 @@ TEST_P(RawCudaGemm, WritesTheResultAndNothingElse) {
   }
 }
 
+// Every kernel and every instance of its template once: what sanitize_cuda.sh runs.
+TEST_P(RawCudaGemm, SanitizedShapes) {
+  for (const int m : {3, 12, 20, 40, 50}) {
+    Check(m, 256, 40, 64);
+    Check(m, 72, 24, 8);
+  }
+  Check(2, 2048, 24, 128);   // in splits
+  Check(20, 1024, 24, 128);  // in splits
+  if (GetParam().family != Family::kGptq) {
+    Check(100, 192, 24, 64);
+    Check(100, 72, 24, 8);
+  }
+  if (GetParam().family == Family::kMarlin) {
+    Check(3, 64, 8448, 64);  // two strips for each warp
+    Check(12, 72, 8448, 8);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaGemm,
                          testing::Values(Case{"marlin", Family::kMarlin, true}, Case{"awq", Family::kAwq, true},
                                          Case{"gptq_arrival", Family::kGptq, false},

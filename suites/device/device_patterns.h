@@ -1,12 +1,12 @@
 // Bit patterns of a callable whose result lies on a CUDA device, counted there.
-#ifndef TESTS_KERNELS_DEVICE_PATTERNS_H_
-#define TESTS_KERNELS_DEVICE_PATTERNS_H_
+#ifndef SUITES_DEVICE_DEVICE_PATTERNS_H_
+#define SUITES_DEVICE_DEVICE_PATTERNS_H_
 
 #include <ATen/core/Tensor.h>
 
 #include <functional>
 
-namespace kernels {
+namespace suites {
 
 struct Patterns {
   int runs = 0;
@@ -18,6 +18,6 @@ struct Patterns {
 // each run, at the end. The result's size in bytes is a multiple of 8.
 Patterns CountPatterns(const std::function<at::Tensor()>& run, int runs);
 
-}  // namespace kernels
+}  // namespace suites
 
-#endif  // TESTS_KERNELS_DEVICE_PATTERNS_H_
+#endif  // SUITES_DEVICE_DEVICE_PATTERNS_H_

@@ -4,38 +4,34 @@
 //   measure_kernel_determinism patterns    deterministic kernels: patterns of many runs
 //   measure_kernel_determinism rates       gptq: how often a run differs, by the number of partial sums
 //   measure_kernel_determinism times       median time of a graph's replay, weights not in the cache
-#include <ATen/Context.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/rand.h>
-#include <ATen/ops/randint.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "kernels/int4_matmul.h"
-#include "kernels/int4_pack.h"
 #include "kernels/torch_cuda.h"
-#include "tests/kernels/captured_graph.h"
-#include "tests/kernels/device_patterns.h"
+#include "suites/device/captured_graph.h"
+#include "suites/device/device_layers.h"
+#include "suites/device/device_patterns.h"
 
 namespace {
 
-using kernels::Format;
 using kernels::Int4Matmul;
-using kernels::KernelRequest;
 using nlohmann::ordered_json;
+using suites::RandomInput;
+using suites::RandomKernel;
+using suites::Seed;
 
 struct LayerSize {
   const char* name;
@@ -55,52 +51,12 @@ struct Settings {
   std::string json;
 };
 
-at::TensorOptions On(at::ScalarType dtype) { return at::TensorOptions().dtype(dtype).device(at::kCUDA); }
-
-void Seed(std::uint64_t seed) {
-  at::Generator generator = at::globalContext().defaultGenerator(at::Device(at::kCUDA, 0));
-  generator.set_current_seed(seed);
-}
-
-at::Tensor RandomWords(at::IntArrayRef shape) {
-  return at::randint(std::numeric_limits<std::int32_t>::min(), std::int64_t{1} << 31, shape, On(at::kInt));
-}
-
-Format FormatOf(const std::string& family) {
-  return family == "tinygemm" ? Format::kTorchaoTilePacked : family == "gptq" ? Format::kGptq : Format::kAwq;
-}
-
-// Any bits are a layer.
-std::unique_ptr<Int4Matmul> RandomKernel(const std::string& family, const std::string& provider, std::int64_t k,
-                                         std::int64_t n) {
-  constexpr std::int64_t kGroup = 128;
-  kernels::QuantizedLinear layer;
-  layer.name = family;
-  layer.format = FormatOf(family);
-  layer.k = k;
-  layer.n = n;
-  layer.group_size = kGroup;
-  const std::int64_t groups = k / kGroup;
-  if (layer.format == Format::kTorchaoTilePacked) {
-    const std::int64_t padded_k = kernels::TorchaoPaddedK(k), padded_n = kernels::TorchaoPaddedN(n);
-    layer.qweight = RandomWords({padded_n / 8, padded_k / 128, 32, 4});
-    layer.scales = at::rand({padded_k / kGroup, padded_n, 2}, On(at::kFloat)).mul(0.01).add(0.005).to(at::kBFloat16);
-  } else {
-    layer.qweight = layer.format == Format::kAwq ? RandomWords({k, n / 8}) : RandomWords({k / 8, n});
-    layer.qzeros = RandomWords({groups, n / 8});
-    layer.scales = at::rand({groups, n}, On(at::kFloat)).mul(0.01).add(0.005).to(at::kHalf);
-  }
-  return kernels::MakeInt4Matmul({family, provider, "cuda"}, layer);
-}
-
-at::Tensor RandomInput(const std::string& family, std::int64_t m, std::int64_t k) {
-  return at::rand({m, k}, On(at::kFloat)).mul(4).sub(2).to(family == "tinygemm" ? at::kBFloat16 : at::kHalf);
-}
-
 // Competing traffic of a random size on another stream, not waited for.
 class Disturbance {
  public:
-  Disturbance() : stream_(c10::cuda::getStreamFromPool()), memory_(at::empty({1 << 26}, On(at::kFloat))) {}
+  Disturbance()
+      : stream_(c10::cuda::getStreamFromPool()),
+        memory_(at::empty({1 << 26}, at::TensorOptions().dtype(at::kFloat).device(at::kCUDA))) {}
   void Start() {
     const c10::cuda::CUDAStreamGuard guard(stream_);
     state_ = state_ * 6364136223846793005U + 1442695040888963407U;
@@ -126,8 +82,8 @@ ordered_json Patterns(const Settings& settings) {
         for (int input = 0; input < settings.inputs; ++input) {
           Seed(100 + static_cast<std::uint64_t>(input));
           const at::Tensor x = RandomInput(family, m, size.k);
-          const kernels::Patterns found =
-              kernels::CountPatterns([&] { return kernel->ForwardOrdered(x); }, settings.runs);
+          const suites::Patterns found =
+              suites::CountPatterns([&] { return kernel->ForwardOrdered(x); }, settings.runs);
           most = std::max(most, found.distinct);
           deviating += found.deviating;
         }
@@ -167,7 +123,7 @@ ordered_json Rates(const Settings& settings) {
         for (int input = 0; input < settings.inputs; ++input) {
           Seed(100 + static_cast<std::uint64_t>(input));
           const at::Tensor x = RandomInput("gptq", m, k);
-          const kernels::Patterns found = kernels::CountPatterns(
+          const suites::Patterns found = suites::CountPatterns(
               [&] {
                 if (disturbed) disturbance.Start();
                 return kernel->Forward(x);
@@ -189,29 +145,6 @@ ordered_json Rates(const Settings& settings) {
   return rows;
 }
 
-double MedianMicroseconds(const std::vector<std::function<void()>>& calls) {
-  const kernels::CapturedGraph graph([&] {
-    for (const auto& call : calls) call();
-  });
-  cudaEvent_t begin, end;
-  C10_CUDA_CHECK(cudaEventCreate(&begin));
-  C10_CUDA_CHECK(cudaEventCreate(&end));
-  std::vector<double> times;
-  for (int i = 0; i < 7; ++i) {
-    C10_CUDA_CHECK(cudaEventRecord(begin, graph.stream()));
-    graph.Replay();
-    C10_CUDA_CHECK(cudaEventRecord(end, graph.stream()));
-    C10_CUDA_CHECK(cudaEventSynchronize(end));
-    float ms = 0;
-    C10_CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
-    times.push_back(1000.0 * static_cast<double>(ms) / static_cast<double>(calls.size()));
-  }
-  C10_CUDA_CHECK(cudaEventDestroy(begin));
-  C10_CUDA_CHECK(cudaEventDestroy(end));
-  std::sort(times.begin() + 1, times.end());  // the first replay warms up
-  return times[1 + (times.size() - 1) / 2];
-}
-
 ordered_json Times(const Settings& settings) {
   ordered_json rows = ordered_json::array();
   std::printf("%-9s %-8s %6s  %-30s %10s %10s %10s %10s\n", "family", "layer", "rows", "path", "us", "GB/s", "TFLOP/s",
@@ -222,12 +155,12 @@ ordered_json Times(const Settings& settings) {
     {
       const std::int64_t copies = (std::int64_t{400} << 20) / (size.k * size.n * 2) + 1;
       std::vector<at::Tensor> weights;
-      for (std::int64_t i = 0; i < copies; ++i) weights.push_back(RandomInput("half", size.n, size.k).mul(0.01));
+      for (std::int64_t i = 0; i < copies; ++i) weights.push_back(suites::RandomHalves(size.n, size.k).mul(0.01));
       for (const std::int64_t m : settings.rows) {
-        const at::Tensor x = RandomInput("half", m, size.k);
+        const at::Tensor x = suites::RandomHalves(m, size.k);
         std::vector<std::function<void()>> calls;
         for (const at::Tensor& w : weights) calls.emplace_back([&x, &w] { at::mm(x, w.t()); });
-        half_times.push_back(MedianMicroseconds(calls));
+        half_times.push_back(suites::MedianMicroseconds(calls));
       }
     }
     for (const std::string& family : settings.families) {
@@ -247,7 +180,7 @@ ordered_json Times(const Settings& settings) {
         const at::Tensor x = RandomInput(family, m, size.k);
         std::vector<std::function<void()>> calls;
         for (const auto& layer : layers) calls.emplace_back([&x, &layer] { layer->Forward(x); });
-        const double us = MedianMicroseconds(calls);
+        const double us = suites::MedianMicroseconds(calls);
         const double moved = bytes + static_cast<double>(m * (size.k + size.n)) * 2;
         const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(size.k * size.n);
         std::printf("%-9s %-8s %6ld  %-30s %10.1f %10.0f %10.1f %10.1f\n", family.c_str(), size.name, m,

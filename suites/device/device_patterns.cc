@@ -1,4 +1,4 @@
-#include "tests/kernels/device_patterns.h"
+#include "suites/device/device_patterns.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/any.h>
@@ -10,9 +10,17 @@
 #include <cstdint>
 #include <set>
 
-#include "tests/kernels/random_layer.h"
+namespace suites {
+namespace {
 
-namespace kernels {
+std::uint64_t Next(std::uint64_t& state) {
+  std::uint64_t z = (state += 0x9E3779B97F4A7C15U);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
 
 Patterns CountPatterns(const std::function<at::Tensor()>& run, int runs) {
   Patterns patterns;
@@ -23,9 +31,9 @@ Patterns CountPatterns(const std::function<at::Tensor()>& run, int runs) {
     if (i == 0) {
       first = words.clone();
       at::Tensor odd = at::empty({words.numel()}, at::kLong);
-      Random random(17);
+      std::uint64_t state = 17;  // SplitMix64
       auto* const to = odd.mutable_data_ptr<std::int64_t>();
-      for (std::int64_t w = 0; w < odd.numel(); ++w) to[w] = static_cast<std::int64_t>(random.Next() | 1u);
+      for (std::int64_t w = 0; w < odd.numel(); ++w) to[w] = static_cast<std::int64_t>(Next(state) | 1u);
       weights = odd.to(words.device());
       digests = at::zeros({runs}, words.options());
       differs = at::zeros({runs}, words.options().dtype(at::kBool));
@@ -43,4 +51,4 @@ Patterns CountPatterns(const std::function<at::Tensor()>& run, int runs) {
   return patterns;
 }
 
-}  // namespace kernels
+}  // namespace suites

@@ -1,5 +1,5 @@
-#ifndef TESTS_KERNELS_CAPTURED_GRAPH_H_
-#define TESTS_KERNELS_CAPTURED_GRAPH_H_
+#ifndef SUITES_DEVICE_CAPTURED_GRAPH_H_
+#define SUITES_DEVICE_CAPTURED_GRAPH_H_
 
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <functional>
 
-namespace kernels {
+namespace suites {
 
 // What `call` launches on the current device, captured once, after one call
 // outside, on a stream of its own. Memory that is allocated meanwhile stays its.
@@ -56,6 +56,6 @@ class CapturedGraph {
   cudaGraphExec_t graph_ = nullptr;
 };
 
-}  // namespace kernels
+}  // namespace suites
 
-#endif  // TESTS_KERNELS_CAPTURED_GRAPH_H_
+#endif  // SUITES_DEVICE_CAPTURED_GRAPH_H_
