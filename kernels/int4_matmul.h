@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -103,6 +104,9 @@ struct KernelRequest {
   std::string family;
   std::string provider = "auto";
   std::string device = "cpu";  // or "cuda", "cuda:N"
+  // Switches of a foreign kernel by name (kernels/providers/vllm.h); a kernel
+  // that does not know one refuses it.
+  std::map<std::string, std::string> options = {};
 };
 
 // Families that can be named in variants.json ("openvino" is not one: its

@@ -2,11 +2,13 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/int4_matmul.h"
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
+#include "kernels/providers/vllm.h"
 #include "kernels/torch_cuda.h"
 
 namespace kernels {
@@ -101,10 +103,15 @@ void CheckActivations(const KernelIdentity& identity, const at::Tensor& x, at::S
 std::vector<KernelIdentity> RegisteredKernels() {
   std::vector<KernelIdentity> identities;
   for (const Entry& entry : Table()) identities.push_back(entry.identity);
+  for (KernelIdentity& identity : internal::VllmKernels()) identities.push_back(std::move(identity));
   return identities;
 }
 
 std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const QuantizedLinear& linear) {
+  if (internal::WantsVllm(request)) {
+    internal::CheckLayer(linear);
+    return internal::MakeVllm(request, linear);
+  }
   const bool cuda = request.device.starts_with("cuda");
   const at::Device device =
       cuda ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(CudaDeviceIndex(request.device))) : at::kCPU;
@@ -115,9 +122,16 @@ std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const Q
     if (id.family == request.family && id.device == device_kind &&
         (request.provider == "auto" || request.provider == id.provider)) {
       internal::CheckLayer(linear);
+      if (!request.options.empty()) {
+        throw std::invalid_argument("kernel " + id.family + "/" + id.provider + "/" + id.device + " has no option " +
+                                    request.options.begin()->first);
+      }
       return entry.make(internal::OnDevice(linear, device), id);
     }
     known += (known.empty() ? "" : ", ") + id.family + "/" + id.provider + "/" + id.device;
+  }
+  for (const KernelIdentity& id : internal::VllmKernels()) {
+    known += ", " + id.family + "/" + id.provider + "/" + id.device;
   }
   throw std::invalid_argument("no INT4 kernel " + request.family + "/" + request.provider + "/" + request.device +
                               " (family/provider/device) for " + linear.name + "; there are " + known);
