@@ -34,7 +34,8 @@ struct Verdict {
   std::string rule;        // the rule of docs/verdicts.md that decided, "V5"
   std::string reason;      // why it is inconclusive; "" if it is not
   std::string summary;     // one of the three strings above
-  std::string root_cause;  // only what evidence shows; else says unknown
+  std::string root_cause;       // only what evidence shows; else says unknown
+  std::string root_cause_rule;  // the rule of docs/verdicts.md that worded it, "C2"
   std::string forensic_implications;
   std::vector<std::string> details;
   bool met_expectation = false;

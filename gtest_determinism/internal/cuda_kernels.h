@@ -19,6 +19,14 @@ void LaunchFindHolding(const void* data, std::size_t elements, std::size_t size,
 // Reads all of it, for a figure to compare with; *sink gets something of it.
 void LaunchPlainRead(const void* data, std::size_t bytes, std::uint32_t* sink, cudaStream_t stream);
 
+// Blocks that take a multiprocessor each until *stop (mapped memory of the host)
+// is not 0 or the time is over, and use `words` words, a power of two.
+void LaunchCompete(int blocks, const unsigned* stop, std::uint64_t nanoseconds, std::uint32_t* buffer,
+                   std::size_t words, std::uint64_t seed, cudaStream_t stream);
+
+// One thread that waits.
+void LaunchHoldStream(std::uint64_t nanoseconds, cudaStream_t stream);
+
 }  // namespace gtest_determinism::internal
 
 #endif  // GTEST_DETERMINISM_INTERNAL_CUDA_KERNELS_H_

@@ -105,8 +105,10 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
                                        const ControlOptions& options) {
   at::Generator generator = at::detail::createCPUGenerator(options.seed);
   const kernels::QuantizedLinear linear = RandomLinear(config, generator);
-  const std::unique_ptr<kernels::Int4Matmul> matmul = kernels::MakeInt4Matmul({.family = "gptq"}, linear);
-  const at::Tensor x = at::randn({options.rows, linear.k}, generator).to(at::kHalf);
+  // The same numbers on every device; this project's kernel, whatever provider the variant has.
+  const std::unique_ptr<kernels::Int4Matmul> matmul =
+      kernels::MakeInt4Matmul({.family = "gptq", .provider = "builtin", .device = options.device}, linear);
+  const at::Tensor x = at::randn({options.rows, linear.k}, generator).to(at::kHalf).to(at::Device(options.device));
 
   const Report arrival = RunRepeated([&] { return matmul->Forward(x); },
                                      UndisturbedRuns(options.max_runs, /*stop_at_first_difference=*/true));
@@ -117,7 +119,9 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
     must_show.detail += "differed in run " + std::to_string(arrival.first_divergence->run);
   } else {
     must_show.detail += "did not differ in " + std::to_string(arrival.runs) + " runs on " +
-                        std::to_string(UsableCores()) + " usable core(s); run where at least two cores are free";
+                        (options.device == "cpu"
+                             ? std::to_string(UsableCores()) + " usable core(s); run where at least two cores are free"
+                             : options.device + "; run where the whole GPU is free");
   }
 
   const Report twin = RunRepeated([&] { return matmul->ForwardOrdered(x); }, UndisturbedRuns(options.runs));

@@ -4,6 +4,7 @@
 #define SUITES_INT4_CONTROLS_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "gtest_determinism/report.h"
@@ -17,6 +18,7 @@ struct ControlOptions {
   int max_runs = 200;      // give up when the arrival order has not shown by then
   int runs = 20;           // of the ordered twin and of the flipped bit
   std::uint64_t seed = 42;
+  std::string device = "cpu";  // where the matmul runs: the variant's own, "cpu" or "cuda:N"
 };
 
 // Three results:

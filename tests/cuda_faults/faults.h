@@ -80,6 +80,7 @@ struct Info {
   bool differs;        // run to run, in the version kFault
   const char* kernel;  // part of the demangled name of the device function at fault
   bool float_atomics;  // its machine code holds additions of floats by atomics
+  bool capturable;     // into a graph
   const char* what;    // one line
 };
 std::span<const Info> AllPlanted();

@@ -25,16 +25,17 @@ enum Index {
 };
 
 constexpr Info kAll[] = {
-    {"float_atomic", true, "float_atomic_sum", true, "float sums that meet by atomicAdd in the order of arrival"},
-    {"missing_sync", true, "missing_sync", false, "shared memory read before other warps have written it"},
-    {"unset_workspace", true, "sum_partials", false, "a partial sum that is read and was never written"},
-    {"second_stream", true, "consume", false, "a second stream that does not wait for what it reads"},
-    {"reused_buffer", true, "drain_slot", false, "a buffer that is filled anew before it was read"},
-    {"timed_algorithm", true, "ordered_sum_variant", false, "the order of summation that was the fastest just now"},
-    {"tile_by_batch", false, "row_sums", false, "an order of summation that follows the size of the batch"},
-    {"integer_atomic", false, "integer_atomics", false, "counts by integer atomics"},
-    {"max_atomic", false, "max_atomics", false, "a maximum by atomics"},
-    {"two_addends", false, "two_addends", true, "two floats added to zero by atomics"},
+    {"float_atomic", true, "float_atomic_sum", true, true, "float sums that meet by atomicAdd in the order of arrival"},
+    {"missing_sync", true, "missing_sync", false, true, "shared memory read before other warps have written it"},
+    {"unset_workspace", true, "sum_partials", false, false, "a partial sum that is read and was never written"},
+    {"second_stream", true, "consume", false, false, "a second stream that does not wait for what it reads"},
+    {"reused_buffer", true, "drain_slot", false, false, "a buffer that is filled anew before it was read"},
+    {"timed_algorithm", true, "ordered_sum_variant", false, false,
+     "the order of summation that was the fastest just now"},
+    {"tile_by_batch", false, "row_sums", false, true, "an order of summation that follows the size of the batch"},
+    {"integer_atomic", false, "integer_atomics", false, true, "counts by integer atomics"},
+    {"max_atomic", false, "max_atomics", false, true, "a maximum by atomics"},
+    {"two_addends", false, "two_addends", true, true, "two floats added to zero by atomics"},
 };
 
 struct FreeMemory {

@@ -45,8 +45,9 @@ Format FormatOf(const std::string& family) {
 }
 
 TEST(Operators, EveryKernelRunsAsTheOperatorThatItsIdentityNames) {
-  ASSERT_EQ(RegisteredKernels().size(), 4u);
+  ASSERT_GE(RegisteredKernels().size(), 4u);
   for (const KernelIdentity& identity : RegisteredKernels()) {
+    if (identity.device != "cpu") continue;  // cuda_operators_test.cc
     const auto kernel = MakeInt4Matmul({identity.family, identity.provider, identity.device},
                                        RandomLayer(FormatOf(identity.family), {.k = 256, .n = 64}, 1));
     EXPECT_EQ(kernel->k(), 256);
