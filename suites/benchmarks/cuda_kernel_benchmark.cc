@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "kernels/int4_matmul.h"
+#include "kernels/providers/op_library.h"
 #include "kernels/torch_cuda.h"
 #include "suites/device/device_layers.h"
 #include "suites/device/device_patterns.h"
@@ -145,9 +146,10 @@ const bool registered = [] {
   // Without libtorch's CUDA half, which takes seconds to open.
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return false;
+  const bool foreign = !kernels::FindOpLibraries().empty();
   for (const LayerSize& size : kLayers) {
     for (const kernels::KernelIdentity& identity : kernels::RegisteredKernels()) {
-      if (identity.device != "cuda") continue;
+      if (identity.device != "cuda" || (identity.provider == "vllm" && !foreign)) continue;
       const std::string name =
           identity.family +
           (identity.provider == "builtin" || identity.provider == "aten" ? "" : "_" + identity.provider);

@@ -37,7 +37,8 @@ void Seed(std::uint64_t seed) {
 }
 
 std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, const std::string& provider,
-                                                  std::int64_t k, std::int64_t n) {
+                                                  std::int64_t k, std::int64_t n,
+                                                  const std::map<std::string, std::string>& options) {
   kernels::QuantizedLinear layer;
   layer.name = "random";
   layer.format = family == "tinygemm" ? Format::kTorchaoTilePacked : family == "gptq" ? Format::kGptq : Format::kAwq;
@@ -53,7 +54,7 @@ std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, con
     layer.qzeros = RandomWords({k / kGroup, n / 8});
     layer.scales = RandomScales({k / kGroup, n}, at::kHalf);
   }
-  return kernels::MakeInt4Matmul({family, provider, "cuda"}, layer);
+  return kernels::MakeInt4Matmul({family, provider, "cuda", options}, layer);
 }
 
 at::Tensor RandomInput(const std::string& family, std::int64_t m, std::int64_t k) {

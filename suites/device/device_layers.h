@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,8 +20,10 @@ namespace suites {
 void Seed(std::uint64_t seed);
 
 // Codes and zero points of random bits, group size 128, scales of 0.005 to 0.015.
+// `options`: of a foreign kernel, KernelRequest::options.
 std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, const std::string& provider,
-                                                  std::int64_t k, std::int64_t n);
+                                                  std::int64_t k, std::int64_t n,
+                                                  const std::map<std::string, std::string>& options = {});
 
 // [m, k] in -2..2: the type that the family takes; halves.
 at::Tensor RandomInput(const std::string& family, std::int64_t m, std::int64_t k);

@@ -1,53 +1,75 @@
 #include "suites/device/device_patterns.h"
 
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/any.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/ne.h>
-#include <ATen/ops/sum.h>
-#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include <cstdint>
+#include <limits>
 #include <set>
+#include <stdexcept>
+#include <string>
+
+#include "gtest_determinism/cuda.h"
+#include "gtest_determinism/digest.h"
 
 namespace suites {
 namespace {
 
-std::uint64_t Next(std::uint64_t& state) {
-  std::uint64_t z = (state += 0x9E3779B97F4A7C15U);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
-  return z ^ (z >> 31);
-}
+using gtest_determinism::Perturbation;
+
+// All of them applied while it lives.
+class Applied {
+ public:
+  Applied(const std::vector<std::shared_ptr<Perturbation>>& perturbations, int run, std::uint64_t seed) {
+    for (const auto& perturbation : perturbations) {
+      perturbation->Apply(run, seed);
+      applied_.push_back(perturbation.get());
+    }
+  }
+  ~Applied() {
+    for (auto it = applied_.rbegin(); it != applied_.rend(); ++it) (*it)->Undo();
+  }
+  Applied(const Applied&) = delete;
+  Applied& operator=(const Applied&) = delete;
+
+ private:
+  std::vector<Perturbation*> applied_;
+};
 
 }  // namespace
 
-Patterns CountPatterns(const std::function<at::Tensor()>& run, int runs) {
+Patterns CountPatterns(const std::function<at::Tensor()>& run, const PatternOptions& options) {
   Patterns patterns;
-  patterns.runs = runs;
-  at::Tensor first, weights, digests, differs;
-  for (int i = 0; i < runs; ++i) {
-    const at::Tensor words = run().contiguous().view(at::kLong).reshape({-1});
-    if (i == 0) {
-      first = words.clone();
-      at::Tensor odd = at::empty({words.numel()}, at::kLong);
-      std::uint64_t state = 17;  // SplitMix64
-      auto* const to = odd.mutable_data_ptr<std::int64_t>();
-      for (std::int64_t w = 0; w < odd.numel(); ++w) to[w] = static_cast<std::int64_t>(Next(state) | 1u);
-      weights = odd.to(words.device());
-      digests = at::zeros({runs}, words.options());
-      differs = at::zeros({runs}, words.options().dtype(at::kBool));
+  patterns.runs = options.runs;
+  at::Tensor first;
+  std::unique_ptr<gtest_determinism::CudaDigestQueue> digests;
+  std::unique_ptr<gtest_determinism::CudaCompareQueue> differences;
+  for (int i = 0; i < options.runs; ++i) {
+    at::Tensor y;
+    if (i > 0 && !options.perturbations.empty()) {
+      const Applied applied(options.perturbations, i, options.seed);
+      y = run().contiguous();
+      c10::cuda::getCurrentCUDAStream(y.device().index()).synchronize();
+    } else {
+      y = run().contiguous();
     }
-    digests.select(0, i).copy_(words.mul(weights).sum());
-    differs.select(0, i).copy_(at::ne(words, first).any());
+    const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(y.device().index());
+    if (i == 0) {
+      first = y.clone();
+      digests = std::make_unique<gtest_determinism::CudaDigestQueue>(y.device().index());
+      differences = std::make_unique<gtest_determinism::CudaCompareQueue>(y.device().index());
+    } else if (y.nbytes() != first.nbytes()) {
+      throw std::invalid_argument("CountPatterns: the result's size changes from run to run");
+    }
+    digests->Enqueue(y.const_data_ptr(), y.nbytes(), stream);
+    differences->Enqueue(y.const_data_ptr(), first.const_data_ptr(), y.nbytes(), stream);
   }
-  const at::Tensor values = digests.cpu(), flags = differs.cpu();
-  std::set<std::int64_t> seen;
-  for (int i = 0; i < runs; ++i) {
-    seen.insert(values.const_data_ptr<std::int64_t>()[i]);
-    patterns.deviating += flags.const_data_ptr<bool>()[i];
-  }
+  if (options.runs == 0) return patterns;
+  std::set<std::string> seen;
+  for (const gtest_determinism::Digest& digest : digests->Take()) seen.insert(gtest_determinism::ToHex(digest));
   patterns.distinct = static_cast<int>(seen.size());
+  for (const std::uint64_t offset : differences->Take()) {
+    patterns.deviating += offset != std::numeric_limits<std::uint64_t>::max();
+  }
   return patterns;
 }
 

@@ -5,18 +5,33 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
+#include <vector>
+
+#include "gtest_determinism/options.h"
 
 namespace suites {
 
 struct Patterns {
   int runs = 0;
-  int distinct = 0;   // by a 64-bit sum of products, run for run
-  int deviating = 0;  // runs whose bytes differ from run 0
+  int distinct = 0;   // by digest
+  int deviating = 0;  // runs whose bytes differ from those of run 0
 };
 
-// Calls `run` that many times. Nothing is copied to the host but one answer for
-// each run, at the end. The result's size in bytes is a multiple of 8.
-Patterns CountPatterns(const std::function<at::Tensor()>& run, int runs);
+struct PatternOptions {
+  int runs = 1000;
+  // Applied before each run but run 0 and undone after it; each run is then waited for.
+  std::vector<std::shared_ptr<gtest_determinism::Perturbation>> perturbations = {};
+  std::uint64_t seed = 1;
+};
+
+// Calls `run` that many times. Digests and comparisons stay on the device until
+// the end, so that many runs of a quick kernel take little more than the kernel.
+// Throws std::invalid_argument where the result's size changes.
+Patterns CountPatterns(const std::function<at::Tensor()>& run, const PatternOptions& options);
+inline Patterns CountPatterns(const std::function<at::Tensor()>& run, int runs) {
+  return CountPatterns(run, PatternOptions{.runs = runs});
+}
 
 }  // namespace suites
 

@@ -15,10 +15,14 @@
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "gtest_determinism/cuda_perturbations.h"
+#include "gtest_determinism/torch.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/torch_cuda.h"
 #include "suites/device/captured_graph.h"
@@ -37,37 +41,31 @@ struct LayerSize {
   const char* name;
   std::int64_t k, n;
 };
-constexpr LayerSize kLayers[] = {
-    {"qkv", 4096, 6144}, {"o", 4096, 4096}, {"gate_up", 4096, 24576}, {"down", 12288, 4096}};
+constexpr LayerSize kLayers[] = {{"n256", 4096, 256},      {"n512", 4096, 512},  {"n1024", 4096, 1024},
+                                 {"n2048", 4096, 2048},    {"qkv", 4096, 6144},  {"o", 4096, 4096},
+                                 {"gate_up", 4096, 24576}, {"down", 12288, 4096}};
+
+using Perturbations = std::vector<std::shared_ptr<gtest_determinism::Perturbation>>;
 
 struct Settings {
   std::string provider = "auto";
+  std::map<std::string, std::string> options;  // of a foreign kernel
   std::vector<std::string> families;
   std::vector<std::int64_t> rows;
   std::vector<std::string> layers;
   int runs = 1000;
   int inputs = 3;
   std::int64_t n = 4096;
+  bool perturbed = false;
   std::string json;
 };
 
-// Competing traffic of a random size on another stream, not waited for.
-class Disturbance {
- public:
-  Disturbance()
-      : stream_(c10::cuda::getStreamFromPool()),
-        memory_(at::empty({1 << 26}, at::TensorOptions().dtype(at::kFloat).device(at::kCUDA))) {}
-  void Start() {
-    const c10::cuda::CUDAStreamGuard guard(stream_);
-    state_ = state_ * 6364136223846793005U + 1442695040888963407U;
-    memory_.narrow(0, 0, static_cast<std::int64_t>(state_ >> 38) + 1).add_(1.0);
-  }
-
- private:
-  c10::cuda::CUDAStream stream_;
-  at::Tensor memory_;
-  std::uint64_t state_ = 1;
-};
+// Those of gtest_determinism that change nothing a kernel may depend on.
+Perturbations AllPerturbations() {
+  return {gtest_determinism::SmContention(), gtest_determinism::CacheState(),
+          gtest_determinism::LaunchDelay({c10::cuda::getCurrentCUDAStream().stream()}),
+          gtest_determinism::TorchWorkspacePoison()};
+}
 
 ordered_json Patterns(const Settings& settings) {
   ordered_json rows = ordered_json::array();
@@ -76,14 +74,15 @@ ordered_json Patterns(const Settings& settings) {
     for (const LayerSize& size : kLayers) {
       if (std::find(settings.layers.begin(), settings.layers.end(), size.name) == settings.layers.end()) continue;
       Seed(1);
-      const auto kernel = RandomKernel(family, settings.provider, size.k, size.n);
+      const auto kernel = RandomKernel(family, settings.provider, size.k, size.n, settings.options);
       for (const std::int64_t m : settings.rows) {
         int most = 0, deviating = 0;
         for (int input = 0; input < settings.inputs; ++input) {
           Seed(100 + static_cast<std::uint64_t>(input));
           const at::Tensor x = RandomInput(family, m, size.k);
-          const suites::Patterns found =
-              suites::CountPatterns([&] { return kernel->ForwardOrdered(x); }, settings.runs);
+          const suites::Patterns found = suites::CountPatterns(
+              [&] { return kernel->ForwardOrdered(x); },
+              {.runs = settings.runs, .perturbations = settings.perturbed ? AllPerturbations() : Perturbations{}});
           most = std::max(most, found.distinct);
           deviating += found.deviating;
         }
@@ -95,6 +94,7 @@ ordered_json Patterns(const Settings& settings) {
                         {"layer", size.name},
                         {"rows", m},
                         {"path", kernel->PathFor(m)},
+                        {"perturbed", settings.perturbed},
                         {"inputs", settings.inputs},
                         {"runs_each", settings.runs},
                         {"most_patterns", most},
@@ -110,11 +110,10 @@ ordered_json Rates(const Settings& settings) {
   std::printf("gptq, N = %ld, %d runs of each of %d inputs: patterns (largest) and runs that differ from run 0\n",
               settings.n, settings.runs, settings.inputs);
   std::printf("%5s %6s  %10s %10s   %10s %10s\n", "sums", "rows", "patterns", "rate", "disturbed", "rate");
-  Disturbance disturbance;
   for (const std::int64_t sums : {2, 3, 4, 8, 32, 96}) {
     const std::int64_t k = 128 * sums;
     Seed(1);
-    const auto kernel = RandomKernel("gptq", settings.provider, k, settings.n);
+    const auto kernel = RandomKernel("gptq", settings.provider, k, settings.n, settings.options);
     for (const std::int64_t m : settings.rows) {
       ordered_json row = {{"partial_sums", sums}, {"rows", m}};
       std::printf("%5ld %6ld", sums, m);
@@ -124,11 +123,8 @@ ordered_json Rates(const Settings& settings) {
           Seed(100 + static_cast<std::uint64_t>(input));
           const at::Tensor x = RandomInput("gptq", m, k);
           const suites::Patterns found = suites::CountPatterns(
-              [&] {
-                if (disturbed) disturbance.Start();
-                return kernel->Forward(x);
-              },
-              settings.runs);
+              [&] { return kernel->Forward(x); },
+              {.runs = settings.runs, .perturbations = disturbed ? AllPerturbations() : Perturbations{}});
           most = std::max(most, found.distinct);
           deviating += found.deviating;
           comparisons += found.runs - 1;
@@ -170,7 +166,7 @@ ordered_json Times(const Settings& settings) {
       C10_CUDA_CHECK(cudaDeviceSynchronize());
       const auto start = std::chrono::steady_clock::now();
       for (std::int64_t i = 0; i < copies; ++i) {
-        layers.push_back(RandomKernel(family, settings.provider, size.k, size.n));
+        layers.push_back(RandomKernel(family, settings.provider, size.k, size.n, settings.options));
       }
       C10_CUDA_CHECK(cudaDeviceSynchronize());
       const double ms =
@@ -211,6 +207,8 @@ int main(int argc, char** argv) {
   settings.layers = {"qkv", "o", "gate_up", "down"};
   app.require_subcommand(1);
   app.add_option("--provider", settings.provider, "builtin, vllm or auto")->capture_default_str();
+  std::vector<std::string> options;
+  app.add_option("--option", options, "NAME=VALUE, a switch of a foreign kernel: use_atomic_add=true");
   app.add_option("--json", settings.json, "Also write the table to this file");
   const auto common = [&](CLI::App* sub) {
     sub->add_option("--families", settings.families, "Kernel families")->capture_default_str();
@@ -219,6 +217,7 @@ int main(int argc, char** argv) {
     sub->add_option("--runs", settings.runs, "Runs of each input")->capture_default_str();
     sub->add_option("--inputs", settings.inputs, "Inputs")->capture_default_str();
     sub->add_option("--columns", settings.n, "N, for rates")->capture_default_str();
+    sub->add_flag("--perturbed", settings.perturbed, "patterns: under competing kernels, cache states, delays, poison");
   };
   CLI::App* const patterns = app.add_subcommand("patterns", "Patterns of the ordered kernels");
   common(patterns);
@@ -235,6 +234,14 @@ int main(int argc, char** argv) {
     settings.rows = *patterns ? std::vector<std::int64_t>{1, 4, 16, 17, 64, 256, 512, 2048}
                     : *rates  ? std::vector<std::int64_t>{1, 2, 4, 8, 16, 32, 50}
                               : std::vector<std::int64_t>{1, 16, 64, 512, 3790};
+  }
+  for (const std::string& option : options) {
+    const std::size_t equals = option.find('=');
+    if (equals == std::string::npos) {
+      std::cerr << "measure_kernel_determinism: --option " << option << " is not NAME=VALUE\n";
+      return 1;
+    }
+    settings.options[option.substr(0, equals)] = option.substr(equals + 1);
   }
   try {
     const ordered_json rows = *patterns ? Patterns(settings) : *rates ? Rates(settings) : Times(settings);

@@ -16,6 +16,10 @@
 #include <string>
 #include <vector>
 
+#include "gtest_determinism/cuda_perturbations.h"
+#include "gtest_determinism/matchers.h"
+#include "gtest_determinism/runner.h"
+#include "gtest_determinism/torch.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/torch_cuda.h"
 #include "suites/device/captured_graph.h"
@@ -25,6 +29,17 @@
 
 namespace kernels {
 namespace {
+
+using gtest_determinism::CacheState;
+using gtest_determinism::Inputs;
+using gtest_determinism::IsBitExact;
+using gtest_determinism::IsNondeterministic;
+using gtest_determinism::LaunchDelay;
+using gtest_determinism::Options;
+using gtest_determinism::Report;
+using gtest_determinism::RunRepeated;
+using gtest_determinism::SmContention;
+using gtest_determinism::TorchWorkspacePoison;
 
 using suites::CapturedGraph;
 using suites::CountPatterns;
@@ -78,6 +93,21 @@ TEST_P(OrderedCudaKernel, ThousandRunsGiveOnePatternForEachInput) {
       EXPECT_EQ(patterns.distinct, 1) << "m = " << m << ", " << kernel->PathFor(m);
       EXPECT_EQ(patterns.deviating, 0) << "m = " << m << ", " << kernel->PathFor(m);
     }
+  }
+}
+
+// The same under everything that may go on around a kernel.
+TEST_P(OrderedCudaKernel, PerturbedRunsGiveOnePatternForEachInput) {
+  const auto kernel = Make(2048, 1096, 1);
+  for (const std::int64_t m : {1, 16, 17, 64, 300}) {
+    Options options;
+    options.runs = 50;
+    options.perturbations = {SmContention(), CacheState(), LaunchDelay({c10::cuda::getCurrentCUDAStream().stream()}),
+                             TorchWorkspacePoison()};
+    const Report report = RunRepeated(
+        Inputs(2, [&](int i) { return Input(m, 2048, static_cast<std::uint64_t>(2 + i)); }),
+        [&](const at::Tensor& x) { return kernel->ForwardOrdered(x); }, options);
+    EXPECT_THAT(report, IsBitExact()) << "m = " << m << ", " << kernel->PathFor(m);
   }
 }
 
@@ -233,7 +263,10 @@ class CudaArrivalOrder : public CudaTest {
 TEST_F(CudaArrivalOrder, ShowsWithinTenRunsFromEightPartialSumsOn) {
   for (const std::int64_t m : {1, 8, 50}) {
     const at::Tensor x = Input(m);
-    EXPECT_GT(CountPatterns([&] { return kernel_->Forward(x); }, 10).distinct, 1) << "m = " << m;
+    Options options;
+    options.runs = 10;
+    options.perturbations.emplace();  // none
+    EXPECT_THAT(RunRepeated([&] { return kernel_->Forward(x); }, options), IsNondeterministic()) << "m = " << m;
     EXPECT_EQ(CountPatterns([&] { return kernel_->ForwardOrdered(x); }, 200).distinct, 1) << "m = " << m;
   }
 }
