@@ -143,7 +143,7 @@ DeviceSpan<T> DeviceOutput(Outputs& outputs, std::string_view name, std::vector<
 // ---- Digests and comparisons, asynchronous ----
 
 // Puts TreeDigest() of `bytes` bytes at `data` (any alignment) on the stream: one
-// kernel up to 32 MiB, two up to 8 GiB. `digest`: 16 bytes of device memory,
+// kernel up to 32 MiB, two up to 8 GiB (and for what is not aligned to 16). `digest`: 16 bytes of device memory,
 // aligned to 8. `scratch`: DigestScratchBytes(bytes) bytes of device memory,
 // aligned to 16, whose first 16 are zero before the first launch and after each;
 // not to be used by two launches at a time. May be captured. On the current

@@ -2,7 +2,7 @@
 // how it is launched. Target gtest_determinism::cuda.
 //
 //   EXPECT_DETERMINISTIC_WITH(
-//       (Options{.runs = 300, .perturbations = {{SmContention(), CacheState(), WorkspacePoison()}}}),
+//       (Options{.runs = 300, .perturbations = {{WorkspacePoison(), CacheState(), SmContention()}}}),
 //       [&] { Launch(x, y, stream); return y.Span(stream); });
 //
 //   EXPECT_DETERMINISTIC_WITH((Options{.property = kGraphAgainstEager}),
@@ -48,7 +48,9 @@ struct SmContentionOptions {
 // memory, compute and sleep by turns, at a lower or a higher priority. They end
 // with the run: at Undo(), when CudaMemory() waits for the device, and at the
 // limit. They are launched from a thread of their own. A cudaDeviceSynchronize()
-// or cudaFree() within the run waits for one burst or some more.
+// or cudaFree() within the run waits for one burst or some more. Name it last
+// among perturbations: those that wait for the device or free memory are slow
+// beside it.
 std::shared_ptr<Perturbation> SmContention(const SmContentionOptions& options = {});
 
 // ---- Caches ----

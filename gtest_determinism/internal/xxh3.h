@@ -14,6 +14,12 @@
 #else
 #define GTEST_DETERMINISM_HD_ inline
 #endif
+// Before a loop: code that runs once is fetched once, so that it had better be short.
+#if defined(__CUDA_ARCH__)
+#define GTEST_DETERMINISM_ROLLED_ _Pragma("unroll 1")
+#else
+#define GTEST_DETERMINISM_ROLLED_
+#endif
 
 namespace gtest_determinism::internal::xxh3 {
 
@@ -58,19 +64,19 @@ struct Hash128 {
 
 GTEST_DETERMINISM_HD_ std::uint64_t ReadBytes(const unsigned char* p, int count) {
   std::uint64_t word = 0;
+  GTEST_DETERMINISM_ROLLED_
   for (int i = 0; i < count; ++i) word |= static_cast<std::uint64_t>(p[i]) << (8 * i);
   return word;
 }
 
+// On a device the aligned words that hold any of the 8 bytes are read: the bytes
+// must lie where those can be.
 GTEST_DETERMINISM_HD_ std::uint64_t Read64(const unsigned char* p) {
 #if defined(__CUDA_ARCH__)
   const auto address = reinterpret_cast<std::uintptr_t>(p);
-  if (address % 8 == 0) return *reinterpret_cast<const std::uint64_t*>(p);
-  if (address % 4 == 0) {
-    const auto* halves = reinterpret_cast<const std::uint32_t*>(p);
-    return halves[0] | static_cast<std::uint64_t>(halves[1]) << 32;
-  }
-  return ReadBytes(p, 8);
+  const auto* words = reinterpret_cast<const std::uint64_t*>(address & ~std::uintptr_t{7});
+  const int shift = static_cast<int>(address & 7) * 8;
+  return shift == 0 ? words[0] : words[0] >> shift | words[1] << (64 - shift);
 #else
   std::uint64_t word;
   std::memcpy(&word, p, sizeof(word));
@@ -156,9 +162,11 @@ GTEST_DETERMINISM_HD_ Hash128 HashUpTo240(const unsigned char* p, unsigned n) {
   Hash128 state = {n * kPrime64_1, 0};
   if (n <= 128) {
     // From the middle to the ends.
+    GTEST_DETERMINISM_ROLLED_
     for (int i = (static_cast<int>(n) - 1) / 32; i >= 0; --i) Mix32(state, p + 16 * i, p + n - 16 * (i + 1), 32 * i);
   } else {
     const int rounds = static_cast<int>(n) / 32;
+    GTEST_DETERMINISM_ROLLED_
     for (int i = 0; i < rounds; ++i) {
       Mix32(state, p + 32 * i, p + 32 * i + 16, i < 4 ? 32 * i : 3 + 32 * (i - 4));
       if (i == 3) state = {Avalanche(state.low), Avalanche(state.high)};

@@ -32,18 +32,12 @@ __device__ inline Member MemberOf() {
   return m;
 }
 
-// What other blocks of the same launch wrote, aligned to 16: read from the L2
-// cache, since L1 is not coherent.
-inline constexpr int kOfOtherBlocks = 0;
-
-// 16 bytes, by words of kWidth.
+// 16 bytes, by words of kWidth. The widest from the L2 cache: they may be what
+// other blocks of the same launch wrote, and L1 is not coherent.
 template <int kWidth>
 __device__ __forceinline__ Words Load16(const unsigned char* p) {
-  if constexpr (kWidth == kOfOtherBlocks) {
+  if constexpr (kWidth == 16) {
     const ulonglong2 v = __ldcg(reinterpret_cast<const ulonglong2*>(p));
-    return {v.x, v.y};
-  } else if constexpr (kWidth == 16) {
-    const ulonglong2 v = __ldcs(reinterpret_cast<const ulonglong2*>(p));
     return {v.x, v.y};
   } else if constexpr (kWidth == 4) {
     const auto* q = reinterpret_cast<const std::uint32_t*>(p);
@@ -58,7 +52,13 @@ __device__ __forceinline__ Words Load16(const unsigned char* p) {
     }
     return w;
   } else {
-    return {ReadBytes(p, 8), ReadBytes(p + 8, 8)};
+    Words w = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      w.w0 |= static_cast<std::uint64_t>(p[i]) << (8 * i);
+      w.w1 |= static_cast<std::uint64_t>(p[8 + i]) << (8 * i);
+    }
+    return w;
   }
 }
 
@@ -100,7 +100,8 @@ __device__ __forceinline__ std::uint64_t HashChunk(const unsigned char* p, const
   return HalfOf(state, kChunk, m.thread, m.mask);
 }
 
-// Any length, at any alignment. Not inlined: it is long, and seldom what takes the time.
+// Any length, of bytes in shared memory that may be read up to the next aligned
+// word. Not inlined: it is long, and seldom what takes the time.
 static __device__ __noinline__ std::uint64_t HashAny(const unsigned char* p, std::size_t n, int thread, unsigned mask) {
   if (n <= 240) {
     // One thread's work; all eight do it, and each takes its half.
@@ -112,7 +113,7 @@ static __device__ __noinline__ std::uint64_t HashAny(const unsigned char* p, std
   for (std::size_t block = 0; block <= blocks; ++block) {
     const int stripes = block < blocks ? 16 : static_cast<int>((n - 1 - blocks * kBlock) / kStripe);
     Words sum = {0, 0};
-#pragma unroll 4
+#pragma unroll 2
     for (int stripe = thread / 4; stripe < stripes; stripe += 2) {
       const unsigned char* q = p + block * kBlock + stripe * kStripe + 16 * (thread % 4);
       const int key = KeyWord(thread, stripe);

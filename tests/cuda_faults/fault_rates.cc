@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
       {"cache", {CacheState()}},
       {"poison", {WorkspacePoison()}},
       {"delay", {LaunchDelay({stream})}},
-      {"all", {SmContention(), CacheState(), WorkspacePoison(), LaunchDelay({stream})}}};
+      {"all", {WorkspacePoison(), CacheState(), LaunchDelay({stream}), SmContention()}}};
   std::printf("runs that differ from run 0, of %d (patterns, time of a run)\n%-16s %-6s", runs - 1, "", "");
   for (const auto& [name, perturbations] : surroundings) std::printf(" %-20s", name);
   std::printf("\n");
