@@ -68,6 +68,8 @@ class Reader {
     const std::string_view opcode = text.substr(0, text.find_first_of(" \t;"));
     if (opcode.empty() || std::isupper(static_cast<unsigned char>(opcode.front())) == 0) return;
     ++function_.instructions;
+    // HFMA2 R0, -RZ, RZ, 0, 1 loads a constant.
+    additions_.push_back(IsFloatAddition(opcode.substr(0, opcode.find('.'))) && text.find("RZ, RZ") == std::string_view::npos);
     opcodes_.emplace_back(opcode);
     const std::string_view base = opcode.substr(0, opcode.find('.'));
     if (base != "BRA" && base != "CALL") return;
@@ -119,13 +121,14 @@ class Reader {
     }
     if (!found) return "";
     for (std::size_t i = begin; i < end; ++i) {
-      if (IsFloatAddition(std::string_view(opcodes_[i]).substr(0, opcodes_[i].find('.')))) return opcodes_[i];
+      if (additions_[i]) return opcodes_[i];
     }
     return "";
   }
 
   SassFunction& function_;
   std::vector<std::string> opcodes_;
+  std::vector<bool> additions_;                               // of floats, by instruction
   std::map<std::string, std::size_t> labels_;                 // index of the instruction that follows
   std::vector<std::pair<std::size_t, std::string>> jumps_;  // index, label
 };
@@ -139,7 +142,7 @@ void AtomicCounts::Add(const AtomicCounts& counts) {
 }
 
 std::vector<SassFunction> ParseSass(std::string_view text) {
-  static constexpr std::string_view kSection = ".section";
+  static constexpr std::string_view kSection = ".section\t";  // not ".sectioninfo"
   static constexpr std::string_view kText = ".text.";
   std::vector<SassFunction> functions;
   SassFunction function;
