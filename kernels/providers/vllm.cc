@@ -24,6 +24,7 @@
 #include <utility>
 
 #include "kernels/internal/layer.h"
+#include "kernels/internal/makers.h"
 #include "kernels/providers/boxed_operator.h"
 #include "kernels/providers/op_library.h"
 #include "kernels/providers/vllm_layout.h"
@@ -126,26 +127,21 @@ void CheckOptions(const KernelRequest& request, const std::vector<std::string>& 
 }
 
 // desc_act: the rows of W sorted by group, and their groups; both I32 [K] on the
-// device. Empty where the rows are in order.
-struct RowOrder {
+// device. Empty where the rows are in order, as vLLM gives them to its kernels.
+struct SortedRows {
   at::Tensor order, groups;
-  bool sorted() const { return order.numel() == 0; }
+  bool none() const { return order.numel() == 0; }
 };
 
-RowOrder OrderOf(const QuantizedLinear& linear, at::Device device) {
-  const auto options = at::TensorOptions().dtype(at::kInt).device(device);
-  if (!linear.g_idx.defined()) return {at::empty({0}, options), at::empty({0}, options)};
-  const at::Tensor g_idx = linear.g_idx.to(at::kCPU).contiguous();
-  const at::Tensor order = g_idx.argsort(/*stable=*/true, /*dim=*/0);
-  const at::Tensor groups = g_idx.index_select(0, order);
-  const auto* const group = groups.const_data_ptr<std::int32_t>();
-  for (std::int64_t i = 0; i < linear.k; ++i) {
-    if (group[i] != i / linear.group_size) {
-      Refuse(linear, "g_idx does not give each group " + std::to_string(linear.group_size) + " rows");
-    }
+SortedRows SortRows(const QuantizedLinear& linear, at::Device device) {
+  const std::vector<std::int64_t> rows = RowOrder(linear);
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const at::Tensor order = at::empty({count}, at::kInt), groups = at::empty({count}, at::kInt);
+  for (std::int64_t i = 0; i < count; ++i) {
+    order.mutable_data_ptr<std::int32_t>()[i] = static_cast<std::int32_t>(rows[i]);
+    groups.mutable_data_ptr<std::int32_t>()[i] = static_cast<std::int32_t>(i / linear.group_size);
   }
-  if (g_idx.equal(groups)) return {at::empty({0}, options), at::empty({0}, options)};
-  return {order.to(at::kInt).to(device), groups.to(device)};
+  return {order.to(device), groups.to(device)};
 }
 
 // Zero points I32 [K/G, N] on the device.
@@ -162,14 +158,8 @@ class VllmMatmul : public Int4Matmul {
       : identity_(std::move(identity)), k_(linear.k), n_(linear.n), device_(device) {}
 
   at::Tensor Forward(const at::Tensor& x) const final {
-    if (!x.defined() || x.dim() != 2 || x.size(1) != k_ || x.scalar_type() != at::kHalf || x.device() != device_) {
-      const std::string found = x.defined() ? std::string(at::toString(x.scalar_type())) + " with " +
-                                                  std::to_string(x.dim()) + " dimensions on " + x.device().str()
-                                            : "undefined";
-      throw std::invalid_argument(identity_.op + ": x must be Half [M, " + std::to_string(k_) + "] on " +
-                                  device_.str() + ", but is " + found);
-    }
-    return Multiply(x.contiguous());
+    CheckActivations(identity_, x, at::kHalf, k_, device_);
+    return Multiply(x);
   }
   at::Tensor ForwardOrdered(const at::Tensor& x) const final { return Forward(x); }
   const KernelIdentity& identity() const final { return identity_; }
@@ -248,11 +238,11 @@ class MarlinMatmul final : public VllmMatmul {
     if (group != k_ && group != 32 && group != 64 && group != 128) {
       Refuse(linear, "vLLM's Marlin kernel needs a group size of 32, 64, 128 or K, not " + std::to_string(group));
     }
-    order_ = OrderOf(linear, device_);
+    order_ = SortRows(linear, device_);
     const at::Tensor zeros = ZerosOf(linear, device_);
     const bool symmetric = linear.format == Format::kGptq && AllAre(zeros, 8);
     type_ = symmetric ? kUint4b8 : kUint4;
-    if (!symmetric && !order_.sorted()) {
+    if (!symmetric && !order_.none()) {
       Refuse(linear, "vLLM's Marlin kernel does not do desc_act with zero points other than 8");
     }
     zeros_ = symmetric ? at::empty({0}, zeros.options()) : vllm::MarlinZeros(zeros);
@@ -273,7 +263,7 @@ class MarlinMatmul final : public VllmMatmul {
   bool use_atomic_add_ = false;
   bool use_fp32_reduce_ = true;
   std::int64_t type_ = 0;
-  RowOrder order_;
+  SortedRows order_;
   at::Tensor words_, scales_, zeros_, workspace_;
 };
 
@@ -331,7 +321,7 @@ class GptqMatmul final : public VllmMatmul {
       Refuse(linear, "vLLM's GPTQ kernel needs a group size that is a multiple of 32, not " +
                          std::to_string(linear.group_size));
     }
-    order_ = OrderOf(linear, device);
+    order_ = SortRows(linear, device);
     use_v2_format_ = !linear.gptq_v1_zeros;
     zeros_ = linear.qzeros.to(device).contiguous();
     if (linear.gptq_v1_zeros) {
@@ -364,7 +354,7 @@ class GptqMatmul final : public VllmMatmul {
 
   BoxedOperator gemm_;
   bool use_v2_format_ = false;
-  RowOrder order_;
+  SortedRows order_;
   at::Tensor words_, zeros_, scales_;
 };
 
@@ -374,7 +364,9 @@ bool IsCuda(const std::string& device) { return device == "cuda" || device.start
 
 std::vector<KernelIdentity> VllmKernels() {
   std::vector<KernelIdentity> identities;
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
   for (const Family& family : Families()) identities.push_back(family.identity);
+#endif
   return identities;
 }
 

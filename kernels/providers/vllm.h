@@ -19,7 +19,8 @@ std::string WhyNoVllm(const std::string& family);
 
 namespace internal {
 
-// The kernels as far as they are known before a library is opened.
+// The kernels as far as they are known before a library is opened; none in a
+// build without device code.
 std::vector<KernelIdentity> VllmKernels();
 
 // Whether the request is for this provider: by its name, or "auto" on CUDA for

@@ -32,8 +32,7 @@ void Append(OpResults& results, const std::string& name, const c10::IValue& valu
 
 void AppendBits(gtest_determinism::Trace& trace, std::string_view name, const OpResults& results) {
   for (const auto& [part, tensor] : results.tensors) {
-    gtest_determinism::AppendBits(trace, gtest_determinism::JoinName(name, part),
-                                  tensor.is_cpu() ? tensor : tensor.cpu());
+    gtest_determinism::AppendBits(trace, gtest_determinism::JoinName(name, part), tensor);
   }
 }
 

@@ -74,7 +74,7 @@ class OpDeterminism : public testing::Test {
   }
 
   void Check(const OpCall& call, const Options& options) const {
-    const auto run = [&] {
+    const auto operator_call = [&] {
       try {
         return call.Run();
       } catch (const c10::Error& error) {
@@ -82,10 +82,10 @@ class OpDeterminism : public testing::Test {
       }
     };
     if (test_.expect == Expectation::kBitExact) {
-      EXPECT_DETERMINISTIC_WITH(options, run) << test_.op;
+      EXPECT_DETERMINISTIC_WITH(options, operator_call) << test_.op;
       return;
     }
-    const Report report = gtest_determinism::Record(test_.op, gtest_determinism::RunRepeated(run, options));
+    const Report report = gtest_determinism::Record(test_.op, gtest_determinism::RunRepeated(operator_call, options));
     if (!gtest_determinism::GetConfiguration().quiet) {
       std::cout << test_.op << ": " << gtest_determinism::Summarize(report) << '\n';
     }

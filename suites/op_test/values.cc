@@ -219,8 +219,7 @@ at::Tensor Values::Named(const Node& user, const std::string& name) {
 
 const Weight& Values::WeightNamed(const Node& user, const std::string& name) {
   if (const auto known = weights_.find(name); known != weights_.end()) return known->second;
-  if (!table_.Has(name) || !table_.At(name).Has("quantized"))
-    user.Fail("there is no quantized weight '" + name + "'");
+  if (!table_.Has(name) || !table_.At(name).Has("quantized")) user.Fail("there is no quantized weight '" + name + "'");
   const Node node = table_.At(name);
   node.ExpectKeys({"quantized", "k", "n", "group_size", "symmetric", "desc_act", "seed"});
   constexpr std::int64_t kMost = 1 << 20;

@@ -4,6 +4,9 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/record_function.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -146,7 +149,7 @@ class VllmKernel : public testing::Test {
   static gtest_determinism::Report Runs(const Int4Matmul& matmul, const at::Tensor& x, int runs = 100) {
     gtest_determinism::Options options;
     options.runs = runs;
-    return gtest_determinism::RunRepeated([&] { return matmul.Forward(x).cpu(); }, options);
+    return gtest_determinism::RunRepeated([&] { return matmul.Forward(x); }, options);
   }
 };
 
@@ -233,6 +236,33 @@ TEST_F(VllmKernel, TheVariableOfVllmCountsForNarrowAndDeepLayers) {
   EXPECT_EQ(MakeInt4Matmul(request, deep)->PathFor(1), "_C::marlin_gemm with atomic adds");
   EXPECT_EQ(MakeInt4Matmul(request, shallow)->PathFor(1), "_C::marlin_gemm");
   unsetenv("VLLM_MARLIN_USE_ATOMIC_ADD");
+}
+
+// As the engine decodes: what a graph computes is what the calls compute.
+TEST_F(VllmKernel, IsCapturedInAGraph) {
+  for (const char* family : {"marlin", "awq"}) {
+    if (const std::string missing = Missing(family); !missing.empty()) GTEST_SKIP() << missing;
+    const auto matmul = MakeInt4Matmul({family, "vllm", "cuda"}, RandomLayer(Format::kAwq, {1024, 512, 128}, 5));
+    const at::Tensor x = RandomActivations(1, 1024, at::kHalf, 5).to(at::kCUDA);
+    const at::Tensor eager = matmul->Forward(x).cpu();
+    const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool();
+    const c10::cuda::CUDAStreamGuard guard(stream);
+    matmul->Forward(x);  // fills the allocator's pool of this stream
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    ASSERT_EQ(cudaStreamSynchronize(stream.stream()), cudaSuccess);
+    ASSERT_EQ(cudaStreamBeginCapture(stream.stream(), cudaStreamCaptureModeRelaxed), cudaSuccess);
+    const at::Tensor y = matmul->Forward(x);
+    ASSERT_EQ(cudaStreamEndCapture(stream.stream(), &graph), cudaSuccess);
+    ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+    y.zero_();
+    for (int replay = 0; replay < 3; ++replay) {
+      ASSERT_EQ(cudaGraphLaunch(executable, stream.stream()), cudaSuccess);
+      EXPECT_TRUE(at::equal(y.cpu(), eager)) << family;
+    }
+    cudaGraphExecDestroy(executable);
+    cudaGraphDestroy(graph);
+  }
 }
 
 TEST_F(VllmKernel, RefusesWhatItCannotDo) {

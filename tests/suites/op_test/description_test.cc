@@ -5,10 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
 #include "suites/op_test/op_call.h"
+#include "suites/op_test/perturbation_names.h"
+#include "suites/op_test/quantized_weight.h"
 
 namespace suites::op_test {
 namespace {
@@ -77,24 +80,24 @@ TEST(Description, EveryChoiceOfItsParametersIsATest) {
 }
 
 TEST(Description, SaysWhichKeyIsWrong) {
-  EXPECT_THAT(Refusal(With("/sheme", 1)),
-              HasSubstr("description.json: unknown key 'sheme'; known are schema_version"));
+  EXPECT_THAT(Refusal(With("/sheme", 1)), HasSubstr("description.json: unknown key 'sheme'; known are schema_version"));
   EXPECT_EQ(Refusal(With("/schema_version", 2)), "description.json: schema_version: must be an integer from 1 to 1");
   EXPECT_EQ(Refusal(With("/name", "a b")), "description.json: name: 'a b' is not a name: letters, digits and _ only");
   EXPECT_EQ(Refusal(With("/op", "mm")), "description.json: op: must be namespace::name");
   EXPECT_EQ(Refusal(With("/device", "tpu")), "description.json: device: 'tpu' is not cpu, cuda or cuda:N");
   EXPECT_EQ(Refusal(With("/parameters/m", json::array())),
             "description.json: parameters.m: is empty: that leaves nothing to test");
-  EXPECT_EQ(Refusal(With("/values/x/shape/0", "$n")),
-            "description.json: values.x.shape[0]: there is no parameter 'n'");
+  EXPECT_EQ(Refusal(With("/values/x/shape/0", "$n")), "description.json: values.x.shape[0]: there is no parameter 'n'");
   EXPECT_EQ(Refusal(With("/tests", json::array())), "description.json: tests: is empty: that leaves nothing to test");
   EXPECT_EQ(Refusal(With("/tests/0/runs", 1)), "description.json: tests[0].runs: must be an integer from 2 to 1000000");
   EXPECT_EQ(Refusal(With("/tests/0/expect", "exact")),
             "description.json: tests[0].expect: 'exact' is not one of bit_exact, nondeterministic, any");
   EXPECT_EQ(Refusal(With("/tests/0/property", "batch")),
             "description.json: tests[0].property: 'batch' is not one of run_to_run");
-  EXPECT_THAT(Refusal(With("/tests/0/perturbations", {"earthquake"})),
-              HasSubstr("tests[0].perturbations[0]: 'earthquake' is not one of allocator_poison, competing_load"));
+  EXPECT_THAT(
+      Refusal(With("/tests/0/perturbations", {"earthquake"})),
+      HasSubstr(
+          "tests[0].perturbations[0]: 'earthquake' is not one of allocator_poison, competing_load, sm_contention"));
   json twice = json::parse(kText);
   twice["tests"].push_back(twice["tests"][0]);
   EXPECT_THAT(Refusal(twice), HasSubstr("tests[1]: a second test of the name run_to_run"));
@@ -228,6 +231,22 @@ TEST(OpCall, TheSameSeedGivesTheSameNumbers) {
   const at::Tensor drawn = Call("aten::clone", "", json::array({integers})).tensors.at(0).second;
   EXPECT_EQ(drawn.min().item<int>(), -2);
   EXPECT_EQ(drawn.max().item<int>(), 0);
+}
+
+TEST(Description, TheOneInTheDocumentIsRead) {
+  std::ifstream in(OP_DESCRIPTIONS_DOCUMENT);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  const std::size_t first = text.find("```json\n"), last = text.find("```\n", first + 8);
+  ASSERT_NE(last, std::string::npos);
+  const std::vector<OpTest> tests = Read(json::parse(text.substr(first + 8, last - first - 8)));
+  EXPECT_EQ(tests.size(), 3u);
+  // Every key of a claim that is read stands in its tables.
+  for (const char* key :
+       {"deterministic_algorithms", "perturbations", "warmups", "compare", "overload", "parameters"}) {
+    EXPECT_THAT(text, HasSubstr("`" + std::string(key) + "`"));
+  }
+  for (const std::string_view part : PartNames()) EXPECT_THAT(text, HasSubstr("`" + std::string(part) + "`"));
+  for (const std::string_view name : PerturbationNames()) EXPECT_THAT(text, HasSubstr("`" + std::string(name) + "`"));
 }
 
 TEST(Description, ThoseOfTheTreeAreRead) {
