@@ -51,7 +51,8 @@ __global__ __launch_bounds__(kThreads, 2) void tree_digest(const unsigned char* 
       for (std::size_t chunk = team; chunk < count; chunk += kTeams) {
         const unsigned char* p = level + chunk * kChunk;
         const bool full = (chunk + 1) * kChunk <= level_bytes;
-        Store(top + 2 * chunk, full ? HashChunk<16>(p, m) : HashAny(p, level_bytes % kChunk, m.thread, m.mask), m);
+        Store(top + 2 * chunk,
+              full ? HashChunk<kOfOtherBlocks>(p, m) : HashAny(p, level_bytes % kChunk, m.thread, m.mask), m);
       }
     }
   }
@@ -75,12 +76,12 @@ void LaunchTreeDigest(const void* data, std::size_t bytes, void* digest, void* s
   const auto* level = static_cast<const unsigned char*>(data);
   auto* done = static_cast<unsigned*>(scratch);
   auto* digests = reinterpret_cast<std::uint64_t*>(static_cast<unsigned char*>(scratch) + 16);
-  const auto blocks_at_once = static_cast<std::size_t>(2 * internal::MultiprocessorCount());
+  // Two run on a multiprocessor at a time; some more, since not all are equally quick.
+  const auto most_blocks = static_cast<std::size_t>(8 * internal::MultiprocessorCount());
   for (std::size_t level_bytes = bytes;;) {
     const std::size_t chunks = ChunksOf(level_bytes);
     const bool finish = chunks <= kChunksToFinish;
-    const auto blocks =
-        static_cast<unsigned>(std::clamp<std::size_t>((chunks + kTeams - 1) / kTeams, 1, blocks_at_once));
+    const auto blocks = static_cast<unsigned>(std::clamp<std::size_t>((chunks + kTeams - 1) / kTeams, 1, most_blocks));
     const auto launch = [&](auto kernel) {
       kernel<<<blocks, kThreads, 0, stream>>>(level, level_bytes, bytes, digests, done, finish,
                                               static_cast<std::uint64_t*>(digest));

@@ -32,11 +32,18 @@ __device__ inline Member MemberOf() {
   return m;
 }
 
-// 16 bytes. L2 only where they may be another block's: L1 is not coherent.
+// What other blocks of the same launch wrote, aligned to 16: read from the L2
+// cache, since L1 is not coherent.
+inline constexpr int kOfOtherBlocks = 0;
+
+// 16 bytes, by words of kWidth.
 template <int kWidth>
 __device__ __forceinline__ Words Load16(const unsigned char* p) {
-  if constexpr (kWidth == 16) {
+  if constexpr (kWidth == kOfOtherBlocks) {
     const ulonglong2 v = __ldcg(reinterpret_cast<const ulonglong2*>(p));
+    return {v.x, v.y};
+  } else if constexpr (kWidth == 16) {
+    const ulonglong2 v = __ldcs(reinterpret_cast<const ulonglong2*>(p));
     return {v.x, v.y};
   } else if constexpr (kWidth == 4) {
     const auto* q = reinterpret_cast<const std::uint32_t*>(p);

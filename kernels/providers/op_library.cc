@@ -12,8 +12,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -175,6 +177,35 @@ Opened& TheOpened() {
   return *opened;
 }
 
+// PyTorch refuses an operator that is registered already by an exception, which
+// cannot pass the dynamic linker: the process ends. While this lives it does so
+// with one line, and not with a list of stack frames.
+class TerminateInOneLine {
+ public:
+  explicit TerminateInOneLine(const fs::path& path) : before_(std::set_terminate(&End)) { Path() = path.string(); }
+  ~TerminateInOneLine() { std::set_terminate(before_); }
+  TerminateInOneLine(const TerminateInOneLine&) = delete;
+  TerminateInOneLine& operator=(const TerminateInOneLine&) = delete;
+
+ private:
+  static std::string& Path() {
+    static std::string path;
+    return path;
+  }
+  [[noreturn]] static void End() {
+    std::string what = "it threw what is no std::exception";
+    try {
+      if (const std::exception_ptr thrown = std::current_exception()) std::rethrow_exception(thrown);
+    } catch (const std::exception& error) {
+      what = WhatOf(error);
+    } catch (...) {
+    }
+    std::fprintf(stderr, "op library %s cannot register its operators: %s\n", Path().c_str(), what.c_str());
+    std::_Exit(2);
+  }
+  const std::terminate_handler before_;
+};
+
 OpLibrary Open(const fs::path& given, const fs::path& path) {
   OpLibrary library;
   library.path = path;
@@ -193,12 +224,11 @@ OpLibrary Open(const fs::path& given, const fs::path& path) {
   if (part.empty()) CheckSymbols(given, elf);
   const std::set<std::string> before = RegisteredOperators();
   void* handle = nullptr;
-  try {
+  {
+    const TerminateInOneLine in_one_line(given);
     // Lazily: libraries made for Python name symbols of Python that a program
     // without it never calls.
     handle = dlopen(path.c_str(), RTLD_LAZY | RTLD_GLOBAL);
-  } catch (const std::exception& error) {
-    Refuse(given, "cannot register its operators: " + WhatOf(error));
   }
   if (handle == nullptr) Refuse(given, Reason(elf, part));
   for (const std::string& name : RegisteredOperators()) {
@@ -266,11 +296,13 @@ std::optional<OpLibrary> LibraryOfOperator(const std::string& op) {
 
 c10::OperatorHandle FindOperator(const std::string& op, const std::string& overload) {
   if (auto handle = c10::Dispatcher::singleton().findSchema({op, overload})) return *handle;
-  std::string overloads;
+  std::set<std::string> names;
   for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) {
-    if (name.name == op) overloads += (overloads.empty() ? "" : ", ") + ("\"" + name.overload_name + "\"");
+    if (name.name == op) names.insert(name.overload_name);
   }
-  if (!overloads.empty()) {
+  if (!names.empty()) {
+    std::string overloads;
+    for (const std::string& name : names) overloads += (overloads.empty() ? "\"" : ", \"") + name + "\"";
     throw std::invalid_argument("operator " + op + " has no overload \"" + overload + "\"; it has " + overloads);
   }
   const std::vector<OpLibrary> libraries = OpenedOpLibraries();

@@ -25,8 +25,8 @@ struct OpLibrary {
 // device. A file that this process has opened before is not opened again. They
 // stay open. Throws std::invalid_argument, one line that names the file: there
 // is none, it is not a shared library, it was built for another torch (with the
-// version that this program has), a library that it needs is missing, an operator
-// of its is registered already.
+// version that this program has), a library that it needs is missing. One whose
+// operator is registered already ends the process with such a line and code 2.
 std::vector<OpLibrary> OpenOpLibraries(const std::vector<std::filesystem::path>& paths);
 
 // All that this process has opened, in that order.

@@ -60,8 +60,10 @@ struct Memory {
 };
 
 // `moved`: bytes of device memory read and written, for each byte of the buffer.
-void Run(benchmark::State& state, double moved,
-         const std::function<void(const Memory&, const Timer&, std::size_t offset)>& work) {
+void Run(
+    benchmark::State& state, double moved,
+    const std::function<void(const Memory&, const Timer&, std::size_t offset)>& work,
+    const std::function<void()>& take = [] {}) {
   if (const std::string why = gtest_determinism::NoCudaDevice(); !why.empty()) {
     state.SkipWithError(why.c_str());
     return;
@@ -72,7 +74,7 @@ void Run(benchmark::State& state, double moved,
   const Memory memory(all);
   const Timer timer;
   std::size_t offset = 0;
-  work(memory, timer, 0);  // what is allocated once
+  work(memory, timer, 0);  // what is allocated once is allocated now
   Check(cudaStreamSynchronize(timer.stream));
   double seconds = 0;
   for (auto _ : state) {
@@ -81,6 +83,7 @@ void Run(benchmark::State& state, double moved,
     seconds += time;
     offset = offset + 2 * bytes <= all ? offset + bytes : 0;
   }
+  take();
   state.counters["GB/s"] =
       benchmark::Counter(moved * static_cast<double>(bytes) * static_cast<double>(state.iterations()) / seconds * 1e-9);
 }
@@ -108,19 +111,24 @@ void Copy(benchmark::State& state) {
 void Digest(benchmark::State& state, std::size_t misaligned) {
   std::unique_ptr<CudaDigestQueue> queue;
   if (gtest_determinism::NoCudaDevice().empty()) queue = std::make_unique<CudaDigestQueue>();
-  Run(state, 1, [&](const Memory& m, const Timer& t, std::size_t offset) {
-    queue->Enqueue(m.a.data() + offset + misaligned, static_cast<std::size_t>(state.range(0)) - misaligned, t.stream);
-  });
-  if (queue) queue->Take();
+  Run(
+      state, 1,
+      [&](const Memory& m, const Timer& t, std::size_t offset) {
+        queue->Enqueue(m.a.data() + offset + misaligned, static_cast<std::size_t>(state.range(0)) - misaligned,
+                       t.stream);
+      },
+      [&] { queue->Take(); });
 }
 
 void Equal(benchmark::State& state) {
   std::unique_ptr<CudaCompareQueue> queue;
   if (gtest_determinism::NoCudaDevice().empty()) queue = std::make_unique<CudaCompareQueue>();
-  Run(state, 2, [&](const Memory& m, const Timer& t, std::size_t offset) {
-    queue->Enqueue(m.a.data() + offset, m.b.data() + offset, static_cast<std::size_t>(state.range(0)), t.stream);
-  });
-  if (queue) queue->Take();
+  Run(
+      state, 2,
+      [&](const Memory& m, const Timer& t, std::size_t offset) {
+        queue->Enqueue(m.a.data() + offset, m.b.data() + offset, static_cast<std::size_t>(state.range(0)), t.stream);
+      },
+      [&] { queue->Take(); });
 }
 
 // The host's time for each of a thousand calls, and the device's.

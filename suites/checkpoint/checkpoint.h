@@ -12,6 +12,7 @@
 
 #include "kernels/int4_matmul.h"
 #include "suites/checkpoint/model_config.h"
+#include "suites/checkpoint/tensor_table.h"  // CheckpointError
 
 namespace suites {
 

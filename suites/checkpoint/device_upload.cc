@@ -79,8 +79,8 @@ class Loads {
 class DeviceUploader::Impl {
  public:
   Impl(at::Device device, const UploadOptions& options) : device_(device), options_(options) {
-    if (options.threads < 1 || options.buffers < 1 || options.buffer_bytes < kAlignment) {
-      throw std::invalid_argument("upload: at least one thread, one buffer and 64 bytes are needed");
+    if (options.threads < 0 || options.buffers < 1 || options.buffer_bytes < kAlignment) {
+      throw std::invalid_argument("upload: at least one buffer and 64 bytes are needed");
     }
     const auto buffers = static_cast<std::size_t>(options.buffers);
     if (device.is_cuda()) {
@@ -94,7 +94,9 @@ class DeviceUploader::Impl {
     }
     for (std::size_t i = 0; i < buffers; ++i) free_.push_back(i);
     try {
-      for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this] { Work(); });
+      const int cores = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
+      const int threads = options.threads > 0 ? options.threads : cores;
+      for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
     } catch (const std::system_error&) {
       if (threads_.empty()) throw;  // else as many as the system gives
     }

@@ -14,9 +14,9 @@
 namespace suites {
 
 struct UploadOptions {
-  int threads = 8;                                  // that read; at least 1
-  int buffers = 12;                                 // pinned ones, at least 1
-  std::size_t buffer_bytes = std::size_t{8} << 20;  // of each; at least 64
+  int threads = 0;                                  // that read; 0: as many as there are cores, at most 16
+  int buffers = 24;                                 // pinned ones, at least 1
+  std::size_t buffer_bytes = std::size_t{4} << 20;  // of each; at least 64
   // To the CPU through ordinary buffers in place of pinned ones: the way that a
   // device takes, for tests.
   bool stage_on_cpu = false;

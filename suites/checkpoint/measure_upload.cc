@@ -13,6 +13,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -60,7 +61,9 @@ int Run(int argc, char** argv) {
   bool check = false, cold = true;
   app.add_option("model", model, "Folder or .safetensors file")->required();
   app.add_option("--device", device_text, "cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--threads", options.threads, "That read")->check(CLI::Range(1, 256))->capture_default_str();
+  app.add_option("--threads", options.threads, "That read; 0: as many as there are cores, at most 16")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
   app.add_option("--buffers", options.buffers, "Pinned buffers")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--buffer-bytes", options.buffer_bytes, "Of each")
       ->check(CLI::Range(std::size_t{4096}, std::size_t{1} << 30))
@@ -71,6 +74,8 @@ int Run(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   const at::Device device(device_text);
+  const int threads = options.threads > 0 ? options.threads
+                                          : static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
   const auto files = suites::WeightFiles(model);
   const auto drop = [&](const char* before) {
     suites::DropFromPageCache(files);
@@ -80,9 +85,9 @@ int Run(int argc, char** argv) {
   Print("bus: one pinned copy of 256 MiB, best of 5", suites::BusRate(device, std::size_t{256} << 20, 5));
   if (cold) {
     drop("reading");
-    Print("disk: files read once, cold", suites::ReadRate(files, options.threads, options.buffer_bytes));
+    Print("disk: files read once, cold", suites::ReadRate(files, threads, options.buffer_bytes));
   }
-  Print("page cache: files read again", suites::ReadRate(files, options.threads, options.buffer_bytes));
+  Print("page cache: files read again", suites::ReadRate(files, threads, options.buffer_bytes));
   {
     suites::DeviceUploader uploader(device, options);
     if (cold) {

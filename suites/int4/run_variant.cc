@@ -257,7 +257,8 @@ class VariantRun {
     Say("control");
     const Stopwatch stopwatch(record_.cost.control_seconds);
     record_.controls = RunControls(ReadModelConfig(model_.folder), first_,
-                                   {.rows = std::min<std::int64_t>(record_.prompt_length, 64),
+                                   {.rows = std::min<std::int64_t>(record_.prompt_length,
+                                                                   KindOfDevice(device) == "cuda" ? 16 : 64),
                                     .runs = std::max(2, options_.repetitions),
                                     .seed = options_.seed,
                                     .device = device});

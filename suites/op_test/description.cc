@@ -117,7 +117,7 @@ void Node::Fail(const std::string& what) const { throw DescriptionError(where_ +
 Node Node::At(std::string_view key) const {
   if (!json_.is_object()) Fail("must be an object");
   const auto found = json_.find(key);
-  if (found == json_.end()) Fail("lacks \"" + std::string(key) + "\"");
+  if (found == json_.end()) Fail("lacks '" + std::string(key) + "'");
   const bool top = where_.find(": ") == std::string::npos;  // the file itself
   return {*found, where_ + (top ? ": " : ".") + std::string(key)};
 }

@@ -207,10 +207,10 @@ at::Tensor Values::TensorOf(const Node& node) {
 
 at::Tensor Values::Named(const Node& user, const std::string& name) {
   if (const auto known = tensors_.find(name); known != tensors_.end()) return known->second;
-  if (!table_.Has(name)) user.Fail("there is no value \"" + name + "\"");
+  if (!table_.Has(name)) user.Fail("there is no value '" + name + "'");
   const Node node = table_.At(name);
   if (node.Has("quantized"))
-    user.Fail("\"" + name + "\" is a quantized weight; take a {\"part\": ..., \"of\": ...} of it");
+    user.Fail("'" + name + "' is a quantized weight; take a {\"part\": ..., \"of\": ...} of it");
   if (!in_making_.insert(name).second) node.Fail("is made of itself");
   const at::Tensor made = TensorOf(node);
   in_making_.erase(name);
@@ -220,7 +220,7 @@ at::Tensor Values::Named(const Node& user, const std::string& name) {
 const Weight& Values::WeightNamed(const Node& user, const std::string& name) {
   if (const auto known = weights_.find(name); known != weights_.end()) return known->second;
   if (!table_.Has(name) || !table_.At(name).Has("quantized"))
-    user.Fail("there is no quantized weight \"" + name + "\"");
+    user.Fail("there is no quantized weight '" + name + "'");
   const Node node = table_.At(name);
   node.ExpectKeys({"quantized", "k", "n", "group_size", "symmetric", "desc_act", "seed"});
   constexpr std::int64_t kMost = 1 << 20;

@@ -53,7 +53,7 @@ void SecondStream(const float* x, float* scratch, float* y, Version version, cud
 // Fault: a buffer is filled anew before it was read. Not to be captured.
 void ReusedBuffer(const float* x, float* slots, float* y, Version version, cudaStream_t stream, cudaStream_t other);
 
-// y[kSums]. Fault: of four orders of summation that take the same time (kernel
+// y[kSums]. Fault: of four orders of summation that take the same time (kernels
 // ordered_sum_variant<0..3>) the one that was the fastest just now. Waits for the
 // stream; not to be captured.
 void TimedAlgorithm(const float* x, float* y, Version version, cudaStream_t stream);

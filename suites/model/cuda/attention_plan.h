@@ -3,6 +3,8 @@
 #ifndef SUITES_MODEL_CUDA_ATTENTION_PLAN_H_
 #define SUITES_MODEL_CUDA_ATTENTION_PLAN_H_
 
+#include <initializer_list>
+
 #if defined(__CUDACC__)
 #define SUITES_HOST_DEVICE __host__ __device__
 #else

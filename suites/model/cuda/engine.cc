@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "kernels/torch_cuda.h"
+#include "suites/checkpoint/device_upload.h"
 #include "suites/checkpoint/tensor_table.h"
 #include "suites/model/cuda/attention_plan.h"
 #include "suites/model/projection.h"
@@ -73,38 +74,12 @@ CudaEngine::CudaEngine(const Checkpoint& checkpoint, const Qwen3Options& options
   Require(config_.intermediate_size % 8 == 0, checkpoint, "intermediate_size must be a multiple of 8");
   Require(config_.head_dim % 8 == 0 && padded_head_dim_ != 0, checkpoint,
           "head_dim must be a multiple of 8 up to 128");
-  CudaProjectionOptions projection;
-  projection.precision = precision_;
-  projection.upload = [this](const at::Tensor& tensor) { return tensor.to(device_); };
-  if (UsesInt4Kernels(checkpoint, options, precision_)) projection.kernel = &kernel_;
+  const bool packed = UsesInt4Kernels(checkpoint, options, precision_);
   // float32 means float32.
   if (precision_ == Precision::kFp32) at::globalContext().setAllowTF32CuBLAS(false);
 
   const c10::cuda::CUDAStreamGuard guard(own_stream_);
-  const at::ScalarType dtype = ScalarTypeOf(precision_);
-  const auto dense = [&](const std::string& name) {
-    return projection.upload(checkpoint.Dense(name)).to(dtype).contiguous();
-  };
-  embedding_ = dense("model.embed_tokens.weight");
-  final_norm_ = dense("model.norm.weight");
-  head_ = config_.tie_word_embeddings ? embedding_ : dense("lm_head.weight");
-  layers_.reserve(static_cast<std::size_t>(config_.num_hidden_layers));
-  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    const auto project = [&](const std::string& op, const std::vector<std::string>& names) {
-      return CudaProjection(checkpoint, op, prefix, names, projection);
-    };
-    // No generation reads what it has not written, whatever is in the cache.
-    const auto cache = [&] {
-      return at::empty({config_.num_key_value_heads, max_positions_, padded_head_dim_}, OptionsOf(dtype));
-    };
-    layers_.push_back({dense(prefix + "input_layernorm.weight"), dense(prefix + "post_attention_layernorm.weight"),
-                       dense(prefix + "self_attn.q_norm.weight"), dense(prefix + "self_attn.k_norm.weight"),
-                       project("qkv_proj", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}),
-                       project("o_proj", {"self_attn.o_proj"}),
-                       project("gate_up_proj", {"mlp.gate_proj", "mlp.up_proj"}),
-                       project("down_proj", {"mlp.down_proj"}), cache(), cache()});
-  }
+  LoadWeights(checkpoint, packed);
 
   RopeTable rope(config_, precision_);
   rope.Extend(max_positions_);
@@ -124,6 +99,63 @@ CudaEngine::CudaEngine(const Checkpoint& checkpoint, const Qwen3Options& options
                 OptionsOf(at::kByte));
   for (cudaEvent_t* event : {&start_, &prefilled_, &ended_}) CheckCudaCall(cudaEventCreate(event), "cudaEventCreate");
   CheckCudaCall(cudaStreamSynchronize(own_stream_.stream()), "loading the model");
+}
+
+void CudaEngine::LoadWeights(const Checkpoint& checkpoint, bool packed) {
+  const at::ScalarType dtype = ScalarTypeOf(precision_);
+  DeviceUploader uploader(device_);
+  // All at once, each in its place.
+  const auto upload = [&](const std::vector<at::Tensor*>& tensors) {
+    std::vector<at::Tensor> on_host;
+    for (const at::Tensor* tensor : tensors) on_host.push_back(*tensor);
+    std::vector<at::Tensor> on_device = uploader.Upload(on_host);
+    for (std::size_t i = 0; i < tensors.size(); ++i) *tensors[i] = std::move(on_device[i]);
+  };
+  embedding_ = checkpoint.Dense("model.embed_tokens.weight");
+  final_norm_ = checkpoint.Dense("model.norm.weight");
+  std::vector<at::Tensor*> outside = {&embedding_, &final_norm_};
+  if (!config_.tie_word_embeddings) {
+    head_ = checkpoint.Dense("lm_head.weight");
+    outside.push_back(&head_);
+  }
+  upload(outside);
+  for (at::Tensor* tensor : outside) *tensor = tensor->to(dtype);
+  if (config_.tie_word_embeddings) head_ = embedding_;
+
+  layers_.reserve(static_cast<std::size_t>(config_.num_hidden_layers));
+  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    at::Tensor norms[4];
+    std::vector<at::Tensor*> tensors;
+    std::size_t n = 0;
+    for (const char* name : {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"}) {
+      norms[n] = checkpoint.Dense(prefix + name + ".weight");
+      tensors.push_back(&norms[n++]);
+    }
+    const std::pair<const char*, std::vector<const char*>> names[] = {
+        {"qkv_proj", {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}},
+        {"o_proj", {"self_attn.o_proj"}},
+        {"gate_up_proj", {"mlp.gate_proj", "mlp.up_proj"}},
+        {"down_proj", {"mlp.down_proj"}}};
+    std::vector<LinearSource> sources[4];
+    for (std::size_t p = 0; p < 4; ++p) {
+      for (const char* name : names[p].second) {
+        sources[p].push_back(ReadLinear(checkpoint, prefix, name, precision_, packed));
+      }
+    }
+    for (std::vector<LinearSource>& of_one : sources) {
+      for (LinearSource& source : of_one) AppendTensors(source, tensors);
+    }
+    upload(tensors);
+    const auto project = [&](std::size_t p) { return CudaProjection(names[p].first, std::move(sources[p]), kernel_); };
+    // No generation reads what it has not written, whatever is in the cache.
+    const auto cache = [&] {
+      return at::empty({config_.num_key_value_heads, max_positions_, padded_head_dim_}, OptionsOf(dtype));
+    };
+    layers_.push_back({norms[0].to(dtype), norms[1].to(dtype), norms[2].to(dtype), norms[3].to(dtype), project(0),
+                       project(1), project(2), project(3), cache(), cache()});
+  }
+  uploader.Wait();
 }
 
 CudaEngine::~CudaEngine() {
@@ -149,6 +181,11 @@ const kernels::KernelIdentity* CudaEngine::kernel() const {
     }
   }
   return nullptr;
+}
+
+void CudaEngine::ReplayAttention(std::vector<std::string> backends) {
+  replayed_backends_.clear();
+  for (const std::string& name : backends) replayed_backends_.emplace_back("attention." + name, ParseAttention(name));
 }
 
 void CudaEngine::FillCache(std::uint8_t byte) {
@@ -302,7 +339,7 @@ void CudaEngine::Decode(const GenerationOptions& options, std::int64_t prompt, c
   constexpr std::int64_t kRounding = 256;
   pass.max_length =
       std::min(max_positions_, (prompt + options.max_tokens + kRounding - 1) / kRounding * kRounding);
-  const GraphKey key{pass.max_length, tracing_ != nullptr, fault_};
+  const GraphKey key{pass.max_length, tracing_ != nullptr, at::globalContext().deterministicAlgorithms(), fault_};
   const bool captured = graphs_.contains(key);
   if (!captured && !eager && graphs_.size() >= kMaxGraphs) graphs_.clear();
   for (int step = 1; step < options.max_tokens; ++step) {

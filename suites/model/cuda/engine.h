@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest_determinism/cuda.h"
@@ -51,6 +52,10 @@ class CudaEngine final : public Qwen3Engine {
   std::int64_t vocab_size() const override { return config_.vocab_size; }
   std::int64_t max_positions() const override { return max_positions_; }
 
+  // Attention by these backends is offered to the replay sink too, as the
+  // operations "attention.flash", and so on.
+  void ReplayAttention(std::vector<std::string> backends);
+
   // For tests.
   void FillCache(std::uint8_t byte);  // every byte of the KV cache
   void PlantFault(std::optional<PlantedFault> fault) { fault_ = std::move(fault); }
@@ -79,6 +84,7 @@ class CudaEngine final : public Qwen3Engine {
   struct GraphKey {
     std::int64_t max_length = 0;
     bool traced = false;
+    bool deterministic = false;  // PyTorch's switch, which kernels follow when they are launched
     std::optional<PlantedFault> fault;
     auto operator<=>(const GraphKey&) const = default;
   };
@@ -92,6 +98,7 @@ class CudaEngine final : public Qwen3Engine {
   };
   using Tensors = std::vector<at::Tensor>;
 
+  void LoadWeights(const Checkpoint& checkpoint, bool packed);
   at::Tensor Empty(std::int64_t rows, std::int64_t columns) const;
   at::TensorOptions OptionsOf(at::ScalarType type) const;
   Generation Run(const std::vector<std::int64_t>& prompt_ids, const GenerationOptions& options, Tracing* tracing);
@@ -142,6 +149,7 @@ class CudaEngine final : public Qwen3Engine {
   OpSink op_sink_;
   InputSink input_sink_;
   ReplaySink replay_sink_;
+  std::vector<std::pair<std::string, AttentionBackend>> replayed_backends_;  // by operation
   std::optional<PlantedFault> fault_;
   Tracing* tracing_ = nullptr;      // during Trace()
   StepRecord* recording_ = nullptr;  // while a traced step is captured

@@ -166,34 +166,42 @@ at::Tensor CudaEngine::Attend(const Pass& pass, int index, const Layer& layer, c
   const std::int64_t heads = config_.num_attention_heads;
   const std::int64_t dim = config_.head_dim;
   const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
-  return Operation(pass, {{index, "attention"}}, [&] {
+  const auto by_backend = [&](AttentionBackend backend) {
     QWEN3_SCOPE("attention");
-    if (pass.decode && attention_ == AttentionBackend::kDefault) {
-      at::Tensor out = Empty(1, heads * dim);
-      DecodeAttentionArgs args;
-      args.query = rotated.const_data_ptr();
-      args.keys = layer.keys.const_data_ptr();
-      args.values = layer.values.const_data_ptr();
-      args.out = out.mutable_data_ptr();
-      args.workspace = static_cast<float*>(attention_workspace_.mutable_data_ptr());
-      args.arrived = static_cast<std::uint32_t*>(arrived_.mutable_data_ptr());
-      args.state = state();
-      args.capacity = max_positions_;
-      args.max_length = pass.max_length;
-      args.q_heads = static_cast<int>(heads);
-      args.kv_heads = static_cast<int>(config_.num_key_value_heads);
-      args.head_dim = static_cast<int>(dim);
-      args.padded_head_dim = padded_head_dim_;
-      args.scale = static_cast<float>(scale);
-      LaunchDecodeAttention(precision_, args, pass.stream);
-      return Tensors{out};
-    }
     // Never more of the cache than has been written.
     const std::int64_t positions = pass.past + pass.rows;
     const at::Tensor query = rotated.narrow(1, 0, heads * dim).view({pass.rows, heads, dim});
     const at::Tensor keys = layer.keys.narrow(1, 0, positions).narrow(2, 0, dim);
     const at::Tensor values = layer.values.narrow(1, 0, positions).narrow(2, 0, dim);
-    return Tensors{AttendByBackend(attention_, query, keys, values, scale)};
+    return Tensors{AttendByBackend(backend, query, keys, values, scale)};
+  };
+  if (replay_sink_) {
+    for (const auto& [op, backend] : replayed_backends_) {
+      const AttentionBackend which = backend;
+      replay_sink_({pass.step, index, op}, [&] { return by_backend(which); }, nullptr, {});
+    }
+  }
+  return Operation(pass, {{index, "attention"}}, [&] {
+    if (!pass.decode || attention_ != AttentionBackend::kDefault) return by_backend(attention_);
+    QWEN3_SCOPE("attention");
+    at::Tensor out = Empty(1, heads * dim);
+    DecodeAttentionArgs args;
+    args.query = rotated.const_data_ptr();
+    args.keys = layer.keys.const_data_ptr();
+    args.values = layer.values.const_data_ptr();
+    args.out = out.mutable_data_ptr();
+    args.workspace = static_cast<float*>(attention_workspace_.mutable_data_ptr());
+    args.arrived = static_cast<std::uint32_t*>(arrived_.mutable_data_ptr());
+    args.state = state();
+    args.capacity = max_positions_;
+    args.max_length = pass.max_length;
+    args.q_heads = static_cast<int>(heads);
+    args.kv_heads = static_cast<int>(config_.num_key_value_heads);
+    args.head_dim = static_cast<int>(dim);
+    args.padded_head_dim = padded_head_dim_;
+    args.scale = static_cast<float>(scale);
+    LaunchDecodeAttention(precision_, args, pass.stream);
+    return Tensors{out};
   })[0];
 }
 

@@ -11,13 +11,6 @@
 namespace suites::internal {
 namespace {
 
-kernels::QuantizedLinear Uploaded(kernels::QuantizedLinear linear, const Uploader& upload) {
-  for (at::Tensor* tensor : {&linear.qweight, &linear.qzeros, &linear.scales, &linear.g_idx}) {
-    if (tensor->defined()) *tensor = upload(*tensor);
-  }
-  return linear;
-}
-
 // "self_attn.q_proj" -> "q_proj"
 std::string OpName(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
@@ -32,48 +25,68 @@ at::Tensor Multiply(const CudaProjection::Part& part, const at::Tensor& x) {
   return part.int4 == nullptr ? DenseLinearOnDevice(x, part.weight) : part.int4->Forward(x);
 }
 
-CudaProjection::CudaProjection(const Checkpoint& checkpoint, const std::string& op, const std::string& layer_prefix,
-                               const std::vector<std::string>& names, const CudaProjectionOptions& options)
+LinearSource ReadLinear(const Checkpoint& checkpoint, const std::string& layer_prefix, const std::string& name,
+                        Precision precision, bool packed) {
+  LinearSource source;
+  source.name = name;
+  const std::string module = layer_prefix + name;
+  const at::ScalarType dtype = ScalarTypeOf(precision);
+  if (!checkpoint.IsQuantized(module)) {
+    source.dense = checkpoint.Dense(module + ".weight").to(dtype).contiguous();
+  } else if (packed) {
+    source.packed = checkpoint.Quantized(module);
+  } else {
+    source.dense = kernels::Dequantize(checkpoint.Quantized(module)).t().to(dtype).contiguous();
+  }
+  return source;
+}
+
+void AppendTensors(LinearSource& source, std::vector<at::Tensor*>& tensors) {
+  if (!source.packed) {
+    tensors.push_back(&source.dense);
+    return;
+  }
+  kernels::QuantizedLinear& linear = *source.packed;
+  for (at::Tensor* tensor : {&linear.qweight, &linear.qzeros, &linear.scales, &linear.g_idx}) {
+    if (tensor->defined()) tensors.push_back(tensor);
+  }
+}
+
+CudaProjection::CudaProjection(const std::string& op, std::vector<LinearSource> sources,
+                               const kernels::KernelRequest& kernel)
     : op_(op) {
-  const at::ScalarType dtype = ScalarTypeOf(options.precision);
-  std::vector<kernels::QuantizedLinear> quantized;
+  std::vector<kernels::QuantizedLinear> packed;
   std::vector<at::Tensor> dense;
-  std::vector<bool> is_quantized;
-  for (const std::string& name : names) {
-    const std::string module = layer_prefix + name;
-    const bool packed = checkpoint.IsQuantized(module) && options.kernel != nullptr;
-    is_quantized.push_back(packed);
-    if (packed) {
-      quantized.push_back(Uploaded(checkpoint.Quantized(module), options.upload));
-    } else if (checkpoint.IsQuantized(module)) {
-      dense.push_back(options.upload(kernels::Dequantize(checkpoint.Quantized(module)).t().to(dtype).contiguous()));
+  for (const LinearSource& source : sources) {
+    if (source.packed) {
+      packed.push_back(*source.packed);
     } else {
-      dense.push_back(options.upload(checkpoint.Dense(module + ".weight").to(dtype)).contiguous());
+      dense.push_back(source.dense);
     }
   }
-  if (quantized.empty()) {
+  if (packed.empty()) {
     parts_.push_back({op, nullptr, dense.size() == 1 ? dense.front() : at::cat(dense, 0)});
     return;
   }
+  if (dense.empty() && packed.size() == 1) {
+    parts_.push_back({op, kernels::MakeInt4Matmul(kernel, packed.front()), {}});
+    return;
+  }
   if (dense.empty()) {
-    if (quantized.size() == 1) {
-      parts_.push_back({op, kernels::MakeInt4Matmul(*options.kernel, quantized.front()), {}});
-      return;
-    }
-    if (const auto whole = kernels::ConcatenateColumns(quantized)) {
-      quantized.clear();  // not on the device beside the packed weights
-      parts_.push_back({op, kernels::MakeInt4Matmul(*options.kernel, *whole), {}});
+    if (const auto whole = kernels::ConcatenateColumns(packed)) {
+      // Not on the device beside what is made of them.
+      packed.clear();
+      sources.clear();
+      parts_.push_back({op, kernels::MakeInt4Matmul(kernel, *whole), {}});
       return;
     }
   }
   // A part each: some are not quantized, or they group their rows differently.
-  auto next_quantized = quantized.begin();
-  auto next_dense = dense.begin();
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    if (is_quantized[i]) {
-      parts_.push_back({OpName(names[i]), kernels::MakeInt4Matmul(*options.kernel, *next_quantized++), {}});
+  for (const LinearSource& source : sources) {
+    if (source.packed) {
+      parts_.push_back({OpName(source.name), kernels::MakeInt4Matmul(kernel, *source.packed), {}});
     } else {
-      parts_.push_back({OpName(names[i]), nullptr, *next_dense++});
+      parts_.push_back({OpName(source.name), nullptr, source.dense});
     }
   }
 }

@@ -4,8 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,15 +15,18 @@
 
 namespace suites::internal {
 
-// Puts a tensor of the checkpoint on the device.
-using Uploader = std::function<at::Tensor(const at::Tensor&)>;
-
-struct CudaProjectionOptions {
-  Precision precision = Precision::kFp16;
-  // Nothing: dense matmuls; of a quantized layer with the exact dequantized weights.
-  const kernels::KernelRequest* kernel = nullptr;
-  Uploader upload;
+// One of the modules behind a projection: packed, or dense.
+struct LinearSource {
+  std::string name;  // "self_attn.q_proj"
+  std::optional<kernels::QuantizedLinear> packed;
+  at::Tensor dense;  // [N, K] of the precision, where not packed
 };
+// From the checkpoint, on the host. Packed where it is stored so and `packed` says
+// so; else dense, of a quantized module the exact dequantized weights. Throws CheckpointError.
+LinearSource ReadLinear(const Checkpoint& checkpoint, const std::string& layer_prefix, const std::string& name,
+                        Precision precision, bool packed);
+// The tensors that it holds, to be replaced by their copies on a device.
+void AppendTensors(LinearSource& source, std::vector<at::Tensor*>& tensors);
 
 class CudaProjection {
  public:
@@ -33,9 +36,10 @@ class CudaProjection {
     at::Tensor weight;  // [N, K] where `int4` is null
   };
 
-  // As Projection (suites/model/projection.h).
-  CudaProjection(const Checkpoint& checkpoint, const std::string& op, const std::string& layer_prefix,
-                 const std::vector<std::string>& names, const CudaProjectionOptions& options);
+  // Modules on the device, their columns side by side: one part called `op` where
+  // they can be concatenated, else one each, called by its own name ("q_proj").
+  // Throws std::invalid_argument where the kernel does not take one.
+  CudaProjection(const std::string& op, std::vector<LinearSource> sources, const kernels::KernelRequest& kernel);
 
   const std::string& op() const { return op_; }
   // One that bears the projection's name, or several whose columns stand side by side.

@@ -65,7 +65,7 @@ TEST_P(EveryWay, TensorsArriveAsTheyAre) {
   std::uint64_t bytes = 0;
   for (const at::Tensor& tensor : tensors) bytes += tensor.nbytes();
   for (const auto& [threads, buffers, buffer_bytes] :
-       {std::tuple{1, 1, 64}, {2, 3, 4096}, {3, 1, 100}, {8, 12, 8 << 20}}) {
+       {std::tuple{1, 1, 64}, {2, 3, 4096}, {3, 1, 100}, {0, 12, 8 << 20}}) {
     DeviceUploader uploader(device(), Options(threads, buffers, static_cast<std::size_t>(buffer_bytes)));
     const std::vector<at::Tensor> uploaded = uploader.Upload(tensors);
     uploader.Wait();
@@ -149,8 +149,8 @@ TEST(DeviceUpload, SaysWhatIsNotThere) {
   };
   EXPECT_EQ(error_of(at::kCPU, {}), "no error");
   EXPECT_THAT(error_of(at::kMeta, {}), HasSubstr("neither a CPU nor CUDA"));
-  EXPECT_THAT(error_of(at::kCPU, {.threads = 0}), HasSubstr("at least one thread"));
-  EXPECT_THAT(error_of(at::kCPU, {.buffer_bytes = 1}), HasSubstr("at least one thread"));
+  EXPECT_THAT(error_of(at::kCPU, {.threads = -1}), HasSubstr("at least one buffer"));
+  EXPECT_THAT(error_of(at::kCPU, {.buffer_bytes = 1}), HasSubstr("at least one buffer"));
   if (kernels::TorchCuda().devices == 0) {
     EXPECT_THAT(error_of(at::kCUDA, {}), HasSubstr(kernels::TorchCuda().reason));
   }
