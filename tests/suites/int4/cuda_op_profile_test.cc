@@ -94,6 +94,16 @@ TEST(CudaOpProfile, EagerKernelsAreTheirOperators) {
   EXPECT_EQ(KindOf(profile, "fill"), KernelKind::kNone);  // inside a matmul too
 }
 
+TEST(CudaOpProfile, DequantizationInsideAMatmulIsThat) {
+  Pass pass;
+  const std::uint64_t gemm = pass.Enter(kGemm);
+  pass.Launch("GptqDequantizeWeights<true>", gemm).Launch("nvjet_hsh", pass.Enter("aten::mm", gemm));
+  const KernelProfile profile = ProfileOf(pass.Profile(), {}, kGemm, {});
+  EXPECT_EQ(profile.expected_count, 1);
+  EXPECT_EQ(KindOf(profile, "GptqDequantizeWeights<true>"), KernelKind::kDequant);
+  EXPECT_EQ(KindOf(profile, "nvjet_hsh"), KernelKind::kGemm);
+}
+
 TEST(CudaOpProfile, AnOperatorThatIsNotThereIsNotCounted) {
   EXPECT_EQ(ProfileOf(Eager().Profile(), {}, "determinism_int4::marlin_gemm", {}).expected_count, 0);
   EXPECT_EQ(ProfileOf({}, {}, kGemm, {}).expected_count, 0);

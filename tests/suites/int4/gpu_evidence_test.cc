@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <iostream>
 #include <numeric>
+#include <set>
 
 #include "kernels/torch_cuda.h"
 #include "reporters/cuda/machine_code.h"
@@ -41,8 +43,8 @@ class GpuEvidence : public testing::TestWithParam<Case> {
     std::string reason;
     ASSERT_TRUE(reporters::WatchModules(&reason)) << reason;
     const char* source = std::getenv("SUITES_SOURCE_DIR");
-    for (const Variant& variant : ReadVariants(std::string(source != nullptr ? source : SUITES_SOURCE_DIR) +
-                                               "/variants.json")) {
+    for (const Variant& variant :
+         ReadVariants(std::string(source != nullptr ? source : SUITES_SOURCE_DIR) + "/variants.json")) {
       if (variant.id == GetParam().variant) variant_ = variant;
     }
     places_.embedded = EmbeddedModels();
@@ -87,7 +89,8 @@ TEST_P(GpuEvidence, EveryCallOfTheInt4OperatorIsInTheProfile) {
   }
   EXPECT_EQ(profile.status, reporters::ProfileStatus::kOk) << profile.reason;
   EXPECT_EQ(profile.expected_count, loaded_.matmuls_per_pass * kTokens);
-  EXPECT_EQ(profile.unattributed, 0);
+  // The logprobs of a generation are computed once, outside every operation.
+  EXPECT_LE(profile.unattributed, 1);
   const auto shown = [&](bool (*is)(const reporters::KernelEntry&)) {
     return std::any_of(profile.kernels.begin(), profile.kernels.end(), is);
   };
@@ -95,18 +98,43 @@ TEST_P(GpuEvidence, EveryCallOfTheInt4OperatorIsInTheProfile) {
   EXPECT_EQ(shown(reporters::IsMarlinKernel), variant_.kernel == "marlin");
 }
 
+// What a profile lists can be looked up; a kernel that is bit-exact by construction
+// adds no floats atomically.
+TEST_P(GpuEvidence, MachineCodeOfEveryKernelCanBeRead) {
+  if (std::string reason; reporters::FindNvdisasm(&reason).empty()) GTEST_SKIP() << reason;
+  CudaOpProfiler profiler;
+  loaded_.engine->Generate(prompt_, {.max_tokens = 2});
+  const reporters::CudaProfile profile = profiler.TakeRaw();
+  std::set<std::string> names;
+  for (const auto& kernel : profile.kernels) names.insert(kernel.activity.name);
+  ASSERT_FALSE(names.empty()) << profile.reason;
+  const auto start = std::chrono::steady_clock::now();
+  const auto codes = reporters::ReadMachineCode({names.begin(), names.end()});
+  std::cout << codes.size() << " functions read in "
+            << std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() << " s\n";
+  for (const auto& code : codes) {
+    std::cout << reporters::NameOf(code.float_atomics.finding) << " | " << reporters::DemangledName(code.name, 90)
+              << " | " << code.float_atomics.detail << "\n";
+    const std::string name = reporters::DemangledName(code.name);
+    const bool own =
+        name.find("kernels::cuda::") != std::string::npos || name.find("suites::internal::") != std::string::npos;
+    if (own && variant_.kernel == "marlin") {
+      EXPECT_EQ(code.float_atomics.finding, Finding::kRefuted) << name << ": " << code.float_atomics.detail;
+    }
+  }
+}
+
 TEST_P(GpuEvidence, NamesWhatDiffersAndWhatItsKernelsHold) {
   const EvidenceRecord evidence =
       CollectEvidence(*loaded_.qwen3, *OpenCheckpoint(model_.folder), prompt_, {.max_tokens = kTokens}, {});
-  reporters::Intervention mode;
   std::cout << evidence.first_operation.detail << "\n"
             << evidence.replay_differs.detail << "\n"
             << evidence.switch_on_operation.detail << "\n"
             << evidence.float_atomics.detail << "\n"
             << evidence.within_rounding_bound.detail << "\n";
   for (const auto& kernel : evidence.kernels) {
-    std::cout << kernel.per_run << " x " << kernel.name << ": " << reporters::NameOf(kernel.float_atomics.finding) << ", "
-              << kernel.float_atomics.detail << "\n";
+    std::cout << kernel.per_run << " x " << kernel.name << ": " << reporters::NameOf(kernel.float_atomics.finding)
+              << ", " << kernel.float_atomics.detail << "\n";
   }
   if (variant_.kernel != "gptq") {
     EXPECT_EQ(evidence.first_operation.finding, Finding::kNotLookedAt) << evidence.first_operation.detail;
@@ -129,9 +157,7 @@ TEST_P(GpuEvidence, NamesWhatDiffersAndWhatItsKernelsHold) {
 INSTANTIATE_TEST_SUITE_P(Variants, GpuEvidence,
                          testing::Values(Case{"gptq", "builtin"}, Case{"gptq_marlin", "builtin"}, Case{"gptq", "vllm"},
                                          Case{"gptq_marlin", "vllm"}),
-                         [](const auto& info) {
-                           return std::string(info.param.variant) + "_" + info.param.provider;
-                         });
+                         [](const auto& info) { return std::string(info.param.variant) + "_" + info.param.provider; });
 
 }  // namespace
 }  // namespace suites
