@@ -212,11 +212,11 @@ Json VerdictJson(const Verdict& verdict) {
           {"deterministic_mode_tested", verdict.deterministic_mode_tested},
           {"summary", verdict.summary},
           {"root_cause", verdict.root_cause},
-          {"root_cause_rule", verdict.root_cause_rule},
           {"forensic_implications", verdict.forensic_implications},
           {"details", verdict.details},
           {"rule", verdict.rule},
-          {"reason", verdict.reason.empty() ? Json(nullptr) : Json(verdict.reason)}};
+          {"reason", verdict.reason.empty() ? Json(nullptr) : Json(verdict.reason)},
+          {"root_cause_rule", verdict.root_cause_rule}};
 }
 
 Json EvidenceJson(const EvidenceRecord& evidence, const Verdict& verdict) {

@@ -151,11 +151,13 @@ CudaProfile JoinActivities(ActivityRecords records, ScopeTable scopes) {
     missing += text;
   };
   add(profile.dropped, Count(profile.dropped, "record") + " dropped");
-  add(profile.without_kernel, std::to_string(profile.without_kernel) + (profile.without_kernel == 1 ? " launch" : " launches") + " without its kernel");
+  add(profile.without_kernel, std::to_string(profile.without_kernel) +
+                                  (profile.without_kernel == 1 ? " launch" : " launches") + " without its kernel");
   add(profile.unmatched, Count(profile.unmatched, "kernel") + " without a launch or scope that is known");
   if (profile.kernels.empty()) {
     profile.status = ProfileStatus::kEmpty;
-    profile.reason = "CUPTI reported no kernel in " + std::to_string(profile.launches) + (profile.launches == 1 ? " launch" : " launches");
+    profile.reason = "CUPTI reported no kernel in " + std::to_string(profile.launches) +
+                     (profile.launches == 1 ? " launch" : " launches");
     if (!missing.empty()) profile.reason += " (" + missing + ")";
   } else {
     profile.status = missing.empty() ? ProfileStatus::kOk : ProfileStatus::kIncomplete;
@@ -167,8 +169,8 @@ CudaProfile JoinActivities(ActivityRecords records, ScopeTable scopes) {
 std::string DemangledName(std::string_view name, std::size_t limit) {
   std::string text(name);
   int status = 0;
-  const std::unique_ptr<char, void (*)(void*)> demangled(
-      abi::__cxa_demangle(text.c_str(), nullptr, nullptr, &status), std::free);
+  const std::unique_ptr<char, void (*)(void*)> demangled(abi::__cxa_demangle(text.c_str(), nullptr, nullptr, &status),
+                                                         std::free);
   if (status == 0 && demangled != nullptr) text = demangled.get();
   if (text.size() > limit) text = text.substr(0, limit > 3 ? limit - 3 : 0) + "...";
   return text;
@@ -192,7 +194,8 @@ KernelEntry EntryOf(const ProfiledKernel& kernel, std::string op) {
   entry.name = kernel.name;
   entry.device = "cuda:" + std::to_string(activity.device);
   entry.count = 1;
-  entry.time_us = activity.end_ns > activity.start_ns ? static_cast<double>(activity.end_ns - activity.start_ns) / 1e3 : 0;
+  entry.time_us =
+      activity.end_ns > activity.start_ns ? static_cast<double>(activity.end_ns - activity.start_ns) / 1e3 : 0;
   entry.op = std::move(op);
   entry.registers = activity.registers;
   entry.static_shared_bytes = activity.static_shared_bytes;

@@ -64,8 +64,12 @@ void PoisonFreeMemory(std::uint8_t value) {
     std::size_t bytes;
     int blocks;
   };
-  static constexpr Sizes kSizes[] = {{512, 64},           {std::size_t{8} << 10, 64},  {std::size_t{64} << 10, 32},
-                                     {std::size_t{512} << 10, 16}, {std::size_t{4} << 20, 8}, {std::size_t{64} << 20, 4}};
+  static constexpr Sizes kSizes[] = {{512, 64},
+                                     {std::size_t{8} << 10, 64},
+                                     {std::size_t{64} << 10, 32},
+                                     {std::size_t{512} << 10, 16},
+                                     {std::size_t{4} << 20, 8},
+                                     {std::size_t{64} << 20, 4}};
   std::vector<void*> blocks;
   for (const Sizes& size : kSizes) {
     for (int i = 0; i < size.blocks; ++i) {
@@ -91,7 +95,8 @@ std::string Dim(const std::array<std::int64_t, 3>& d) {
 
 std::string KernelText(const ProfiledKernel& kernel) {
   const KernelActivity& a = kernel.activity;
-  return kernel.name + " block " + Dim(a.block) + " shared " + std::to_string(a.static_shared_bytes + a.dynamic_shared_bytes);
+  return kernel.name + " block " + Dim(a.block) + " shared " +
+         std::to_string(a.static_shared_bytes + a.dynamic_shared_bytes);
 }
 
 std::string LaunchText(const ProfiledKernel& kernel) {
@@ -184,18 +189,20 @@ class RunReader {
         const Operation& second = operations[j];
         if (first.stream == second.stream || first.correlation_id == second.correlation_id) continue;
         if (second.start >= first.end) continue;
-        const bool again = second.copy || std::any_of(operations.begin(), operations.begin() + static_cast<std::ptrdiff_t>(i),
-                                                      [&](const Operation& earlier) {
-                                                        return earlier.stream == second.stream && !earlier.copy &&
-                                                               earlier.name == second.name;
-                                                      });
+        const bool again =
+            second.copy ||
+            std::any_of(operations.begin(), operations.begin() + static_cast<std::ptrdiff_t>(i),
+                        [&](const Operation& earlier) {
+                          return earlier.stream == second.stream && !earlier.copy && earlier.name == second.name;
+                        });
         here.emplace(first.name, second.name, again);
       }
     }
     for (const auto& [first, second, again] : here) {
-      const auto found = std::find_if(evidence_.overlaps.begin(), evidence_.overlaps.end(), [&](const Overlap& overlap) {
-        return overlap.first == first && overlap.second == second && overlap.again == again;
-      });
+      const auto found =
+          std::find_if(evidence_.overlaps.begin(), evidence_.overlaps.end(), [&](const Overlap& overlap) {
+            return overlap.first == first && overlap.second == second && overlap.again == again;
+          });
       if (found != evidence_.overlaps.end()) {
         ++found->runs;
       } else {
@@ -232,7 +239,8 @@ Diagnosis DiagnoseTrials(const RunTrial& run, const DiagnosisOptions& options) {
   DiagnosisEvidence evidence;
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
   if (const cudaError_t error = cudaSetDevice(options.device); error != cudaSuccess) {
-    evidence.plain = NotMade(std::string("device ") + std::to_string(options.device) + ": " + cudaGetErrorString(error));
+    evidence.plain =
+        NotMade(std::string("device ") + std::to_string(options.device) + ": " + cudaGetErrorString(error));
     return DiagnoseEvidence(evidence);
   }
 #endif
@@ -271,8 +279,9 @@ Diagnosis DiagnoseTrials(const RunTrial& run, const DiagnosisOptions& options) {
   if (profiler.Start()) {
     evidence.profile = ProfileStatus::kOk;
     RunReader reader(evidence);
-    RunProfiled(run, options.runs, profiler, [&](const CudaProfile& profile) { reader.Read(profile); },
-                &evidence.pattern_of_run);
+    RunProfiled(
+        run, options.runs, profiler, [&](const CudaProfile& profile) { reader.Read(profile); },
+        &evidence.pattern_of_run);
     profiler.Stop();
     evidence.code = ReadMachineCode(reader.functions());
   } else {
@@ -295,18 +304,20 @@ Diagnosis DiagnoseBatches(const std::vector<int>& batches, const std::function<R
     BatchTrial entry;
     entry.batch = batch;
     const RunTrial run = run_of(batch);
-    entry.trial = TrialOf(run(TrialOptions(options.runs), [] {}, [] {}));
+    entry.trial = TrialOf(run(
+        TrialOptions(options.runs), [] {}, [] {}));
     if (profiler.started()) {
-      RunProfiled(run, 2, profiler,
-                  [&](const CudaProfile& profile) {
-                    entry.kernels.clear();
-                    entry.grids.clear();
-                    for (const ProfiledKernel* kernel : ByLaunch(profile)) {
-                      entry.kernels += (entry.kernels.empty() ? "" : ", ") + KernelText(*kernel);
-                      entry.grids += (entry.grids.empty() ? "" : ", ") + Dim(kernel->activity.grid);
-                    }
-                  },
-                  nullptr);
+      RunProfiled(
+          run, 2, profiler,
+          [&](const CudaProfile& profile) {
+            entry.kernels.clear();
+            entry.grids.clear();
+            for (const ProfiledKernel* kernel : ByLaunch(profile)) {
+              entry.kernels += (entry.kernels.empty() ? "" : ", ") + KernelText(*kernel);
+              entry.grids += (entry.grids.empty() ? "" : ", ") + Dim(kernel->activity.grid);
+            }
+          },
+          nullptr);
     }
     trials.push_back(std::move(entry));
   }

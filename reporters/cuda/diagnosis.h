@@ -96,9 +96,9 @@ struct DiagnosisOptions {
 namespace internal {
 // `run(options, before, after)`: RunRepeated() of the callable, told before and
 // after each run.
-using RunTrial = std::function<gtest_determinism::Report(const gtest_determinism::Options& options,
-                                                         const std::function<void()>& before,
-                                                         const std::function<void()>& after)>;
+using RunTrial =
+    std::function<gtest_determinism::Report(const gtest_determinism::Options& options,
+                                            const std::function<void()>& before, const std::function<void()>& after)>;
 Diagnosis DiagnoseTrials(const RunTrial& run, const DiagnosisOptions& options);
 }  // namespace internal
 

@@ -26,7 +26,7 @@ bool Ends(const Trial& plain, const Trial& changed, double* p) {
 
 // Two runs with the same launches and different bits, or the reverse.
 struct LaunchesAndBits {
-  bool bits_follow = false;     // one pattern for each list of launches, and more than one of both
+  bool bits_follow = false;           // one pattern for each list of launches, and more than one of both
   bool same_launches_differ = false;  // two patterns for one list
 };
 LaunchesAndBits Compare(const DiagnosisEvidence& evidence) {
@@ -95,15 +95,16 @@ Diagnosis DiagnoseEvidence(const DiagnosisEvidence& evidence) {
   };
   const Trial& plain = evidence.plain;
   if (!plain.made || plain.comparisons < 1) {
-    return is("D9", Cause::kUnknown, "Unknown: it was not run twice" + (plain.reason.empty() ? "" : ": " + plain.reason) + ".");
+    return is("D9", Cause::kUnknown,
+              "Unknown: it was not run twice" + (plain.reason.empty() ? "" : ": " + plain.reason) + ".");
   }
   const Trial& one = evidence.poisoned;
   const Trial& other = evidence.poisoned_otherwise;
   if (one.Exact() && other.Exact() && one.first != other.first) {
     return is("D1", Cause::kUnsetMemory,
               "Memory is read that was not written: with one byte in free memory all of " + Runs(one.runs) +
-                  " give one bit pattern, with another byte all of " + Runs(other.runs) + " give another one. Without, " +
-                  Figures(plain) + ".");
+                  " give one bit pattern, with another byte all of " + Runs(other.runs) +
+                  " give another one. Without, " + Figures(plain) + ".");
   }
   const bool poison_differs = one.Differs() || other.Differs();
   if (!plain.Differs() && !poison_differs) {
@@ -123,7 +124,7 @@ Diagnosis DiagnoseEvidence(const DiagnosisEvidence& evidence) {
   if (Ends(plain, evidence.serial, &p) && !evidence.overlaps.empty()) {
     const std::string ends = "Launches that wait for each other end it: " + Figures(evidence.serial) + ", " +
                              std::to_string(plain.deviations) + " of " + std::to_string(plain.comparisons) +
-                             " without (p = " + FormatScientific(p) + "). ";
+                             " without (p = " + FormatScientific(p) + ").";
     const bool all_again = std::all_of(evidence.overlaps.begin(), evidence.overlaps.end(),
                                        [](const Overlap& overlap) { return overlap.again; });
     if (all_again) {
@@ -155,25 +156,27 @@ Diagnosis DiagnoseEvidence(const DiagnosisEvidence& evidence) {
   const std::string excluded =
       std::string("Excluded: the order of launches (") +
       (evidence.serial.Differs() ? "each waited for, " + Figures(evidence.serial) : "one stream only") +
-      ") and unset memory (one byte in it, " +
-      Figures(evidence.serial_poisoned.made ? evidence.serial_poisoned : one) + ")";
+      ") and unset memory (one byte in it, " + Figures(evidence.serial_poisoned.made ? evidence.serial_poisoned : one) +
+      ")";
   const bool within = plain.Differs() && in_one_kernel && memory_fixed && launches.same_launches_differ;
   if (within && !with_atomics.empty() && !evidence.ordered.Differs()) {
-    std::string text = "Floating-point additions in the order of arrival, by atomics. Machine code: " + with_atomics + ". " +
-                       excluded + ", a choice of kernels (the same launches gave different bits)";
+    std::string text = "Floating-point additions in the order of arrival, by atomics. Machine code: " + with_atomics +
+                       ". " + excluded + ", a choice of kernels (the same launches gave different bits)";
     if (Ends(plain, evidence.ordered, &p)) {
-      text += ". With its additions in a fixed order " + Figures(evidence.ordered) + " (p = " + FormatScientific(p) + ")";
+      text +=
+          ". With its additions in a fixed order " + Figures(evidence.ordered) + " (p = " + FormatScientific(p) + ")";
     } else {
-      text += "; that a race beside the atomics takes part is not";
+      text += ". Not excluded: a race beside the atomics";
     }
     return is("D6", Cause::kFloatAtomics, text + ".");
   }
   if (within && with_atomics.empty() && unread.empty() && read > 0) {
-    return is("D7", Cause::kRaceInKernel,
-              "By elimination a race between threads of one kernel (a missing __syncthreads, say). " + excluded +
-                  ", a choice of kernels (the same launches gave different bits), atomic additions of floats (none in the "
-                  "machine code of " +
-                  std::to_string(read) + (read == 1 ? " kernel)." : " kernels)."));
+    return is(
+        "D7", Cause::kRaceInKernel,
+        "By elimination a race between threads of one kernel (a missing __syncthreads, say). " + excluded +
+            ", a choice of kernels (the same launches gave different bits), atomic additions of floats (none in the "
+            "machine code of " +
+            std::to_string(read) + (read == 1 ? " kernel)." : " kernels)."));
   }
 
   std::string seen = "Unknown. " + Figures(plain);
@@ -213,7 +216,9 @@ Diagnosis DiagnoseBatchTrials(const std::vector<BatchTrial>& trials) {
     if (!trial.trial.Exact()) {
       return is("D9", Cause::kUnknown,
                 "Unknown: " + at + " is not bit-exact by itself" +
-                    (trial.trial.made ? ", " + Figures(trial.trial) : trial.trial.reason.empty() ? "" : ": " + trial.trial.reason) +
+                    (trial.trial.made             ? ", " + Figures(trial.trial)
+                     : trial.trial.reason.empty() ? ""
+                                                  : ": " + trial.trial.reason) +
                     "; Diagnose() it first.");
     }
     patterns.insert(trial.trial.first);
@@ -245,10 +250,12 @@ Diagnosis DiagnoseBatchTrials(const std::vector<BatchTrial>& trials) {
   if (launches_known && follows([](const BatchTrial& trial) { return trial.kernels + trial.grids; })) {
     for (const BatchTrial& trial : trials) list += "; batch " + std::to_string(trial.batch) + " grids: " + trial.grids;
     // Where each size has a grid of its own, to follow the grid is to follow the batch.
-    return is("D8", Cause::kBatchTiling, begin + "; the kernels are the same, the grid changes with the batch. " + list + ".");
+    return is("D8", Cause::kBatchTiling,
+              begin + "; the kernels are the same, the grid changes with the batch. " + list + ".");
   }
-  return is("D9", Cause::kUnknown,
-            "Unknown. " + begin + (launches_known ? "; what is launched does not explain it." : "; launches were not seen."));
+  return is(
+      "D9", Cause::kUnknown,
+      "Unknown. " + begin + (launches_known ? "; what is launched does not explain it." : "; launches were not seen."));
 }
 
 }  // namespace reporters

@@ -35,9 +35,12 @@ using FillRecord = CUpti_ActivityMemset4;
 constexpr std::size_t kBufferBytes = std::size_t{4} << 20;
 constexpr std::size_t kAlignment = 8;
 constexpr auto kExternalKind = CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0;
-constexpr CUpti_ActivityKind kKinds[] = {
-    CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, CUPTI_ACTIVITY_KIND_RUNTIME,
-    CUPTI_ACTIVITY_KIND_DRIVER,            CUPTI_ACTIVITY_KIND_MEMCPY,               CUPTI_ACTIVITY_KIND_MEMSET};
+constexpr CUpti_ActivityKind kKinds[] = {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL,
+                                         CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION,
+                                         CUPTI_ACTIVITY_KIND_RUNTIME,
+                                         CUPTI_ACTIVITY_KIND_DRIVER,
+                                         CUPTI_ACTIVITY_KIND_MEMCPY,
+                                         CUPTI_ACTIVITY_KIND_MEMSET};
 
 // What CUPTI's threads hand over. Held only to append and to take away, and
 // never while CUPTI is called: CUPTI holds locks of its own when it calls us.
@@ -108,8 +111,8 @@ void Append(const CUpti_Activity* record, ActivityRecords* out) {
     }
     case CUPTI_ACTIVITY_KIND_MEMSET: {
       const auto* r = reinterpret_cast<const FillRecord*>(record);
-      out->copies.push_back({"memset", r->correlationId, r->deviceId, r->contextId, r->streamId, r->start, r->end,
-                             r->bytes, r->graphId});
+      out->copies.push_back(
+          {"memset", r->correlationId, r->deviceId, r->contextId, r->streamId, r->start, r->end, r->bytes, r->graphId});
       break;
     }
     case CUPTI_ACTIVITY_KIND_RUNTIME:
@@ -160,7 +163,10 @@ void CUPTIAPI OnBufferCompleted(CUcontext context, std::uint32_t stream, std::ui
   collected.dropped += records.dropped;
 }
 
-void Synchronize() { internal::Check(cudaDeviceSynchronize() == cudaSuccess ? CUPTI_SUCCESS : CUPTI_ERROR_UNKNOWN, "cudaDeviceSynchronize"); }
+void Synchronize() {
+  internal::Check(cudaDeviceSynchronize() == cudaSuccess ? CUPTI_SUCCESS : CUPTI_ERROR_UNKNOWN,
+                  "cudaDeviceSynchronize");
+}
 
 ActivityRecords Drain() {
   const std::lock_guard<std::mutex> lock(mutex);

@@ -199,7 +199,8 @@ fs::path FindNvdisasm(std::string* reason) {
       rest.remove_prefix(colon == std::string_view::npos ? rest.size() : colon + 1);
     }
   }
-  if (const char* home = std::getenv("CUDA_HOME"); home != nullptr && *home != '\0') folders.push_back(fs::path(home) / "bin");
+  if (const char* home = std::getenv("CUDA_HOME"); home != nullptr && *home != '\0')
+    folders.push_back(fs::path(home) / "bin");
   folders.emplace_back("/usr/local/cuda/bin");
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
   // Wheels: .../nvidia/cu13/lib/libcupti.so.13 beside .../nvidia/cu13/bin/nvdisasm.
@@ -212,7 +213,8 @@ fs::path FindNvdisasm(std::string* reason) {
     if (IsExecutable(folder / "nvdisasm")) return folder / "nvdisasm";
   }
   if (reason != nullptr) {
-    *reason = "nvdisasm is neither on PATH nor in $CUDA_HOME/bin, /usr/local/cuda/bin or the wheel nvidia-cuda-nvdisasm";
+    *reason =
+        "nvdisasm is neither on PATH nor in $CUDA_HOME/bin, /usr/local/cuda/bin or the wheel nvidia-cuda-nvdisasm";
   }
   return {};
 }

@@ -45,11 +45,10 @@ bool IsAtomic(std::string_view base) {
 }
 
 bool IsFloatAddition(std::string_view base) {
-  static constexpr std::array<std::string_view, 9> kBases = {"FADD",  "FFMA", "HADD2", "HFMA2", "DADD",
+  static constexpr std::array<std::string_view, 9> kBases = {"FADD", "FFMA",  "HADD2", "HFMA2",  "DADD",
                                                              "DFMA", "FADD2", "FFMA2", "FADD32I"};
   return std::find(kBases.begin(), kBases.end(), base) != kBases.end();
 }
-
 
 // A function while its lines are read.
 class Reader {
@@ -69,7 +68,8 @@ class Reader {
     if (opcode.empty() || std::isupper(static_cast<unsigned char>(opcode.front())) == 0) return;
     ++function_.instructions;
     // HFMA2 R0, -RZ, RZ, 0, 1 loads a constant.
-    additions_.push_back(IsFloatAddition(opcode.substr(0, opcode.find('.'))) && text.find("RZ, RZ") == std::string_view::npos);
+    additions_.push_back(IsFloatAddition(opcode.substr(0, opcode.find('.'))) &&
+                         text.find("RZ, RZ") == std::string_view::npos);
     opcodes_.emplace_back(opcode);
     const std::string_view base = opcode.substr(0, opcode.find('.'));
     if (base != "BRA" && base != "CALL") return;
@@ -128,8 +128,8 @@ class Reader {
 
   SassFunction& function_;
   std::vector<std::string> opcodes_;
-  std::vector<bool> additions_;                               // of floats, by instruction
-  std::map<std::string, std::size_t> labels_;                 // index of the instruction that follows
+  std::vector<bool> additions_;                             // of floats, by instruction
+  std::map<std::string, std::size_t> labels_;               // index of the instruction that follows
   std::vector<std::pair<std::size_t, std::string>> jumps_;  // index, label
 };
 

@@ -92,7 +92,8 @@ SerialLaunches::~SerialLaunches() {
 
 namespace reporters {
 struct SerialLaunches::State {};
-SerialLaunches::SerialLaunches() : reason_("this build has no device code: nvcc was not found when it was configured") {}
+SerialLaunches::SerialLaunches()
+    : reason_("this build has no device code: nvcc was not found when it was configured") {}
 SerialLaunches::~SerialLaunches() = default;
 }  // namespace reporters
 

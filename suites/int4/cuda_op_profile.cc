@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cctype>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -77,7 +78,9 @@ std::uint64_t CallOf(const ScopeTable& scopes, std::uint64_t scope, const std::s
 KernelKind KindOf(const Names& chain, const std::string& kernel) {
   if (chain.empty()) return KernelKind::kOther;
   const std::string& op = chain.back();
-  const auto has = [&](const char* part) { return kernel.find(part) != std::string::npos; };
+  std::string name = kernel;
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
   KernelKind kind = KindOfOperator(op);
   if (op == "qwen3::linear") kind = KernelKind::kGemm;
   if (kind != KernelKind::kOther) return has("dequant") || has("reconstruct") ? KernelKind::kDequant : kind;

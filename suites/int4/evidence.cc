@@ -131,8 +131,7 @@ void CompareWithBound(const kernels::Int4Matmul& matmul, const at::Tensor& x, co
     const std::int64_t columns = std::max<std::int64_t>(1, (std::int64_t{32} << 20) / weight.size(0));
     for (std::int64_t at = 0; at < weight.size(1); at += columns) {
       const std::int64_t count = std::min(columns, weight.size(1) - at);
-      const at::Tensor bound =
-          ReorderingBound(x, weight.narrow(1, at, count).to(x.device()), rows_per_partial_sum);
+      const at::Tensor bound = ReorderingBound(x, weight.narrow(1, at, count).to(x.device()), rows_per_partial_sum);
       const auto piece = [&](const at::Tensor& y) { return y.narrow(1, begin + at, count).to(at::kDouble); };
       const at::Tensor first = piece(extremes.first);
       const at::Tensor difference = at::maximum(piece(extremes.largest) - first, first - piece(extremes.smallest));
@@ -145,8 +144,8 @@ void CompareWithBound(const kernels::Int4Matmul& matmul, const at::Tensor& x, co
       record.rounding_bound = std::max(record.rounding_bound, bound.max().item<double>());
       const at::Tensor positive = difference > 0;
       if (!positive.any().item<bool>()) continue;
-      worst_ratio = std::max(
-          worst_ratio, (difference.masked_select(positive) / bound.masked_select(positive)).max().item<double>());
+      worst_ratio = std::max(worst_ratio,
+                             (difference.masked_select(positive) / bound.masked_select(positive)).max().item<double>());
     }
     begin += weight.size(1);
   }
@@ -221,9 +220,9 @@ void Replay(const std::string& name, const std::function<std::vector<at::Tensor>
     record.switch_patterns = static_cast<int>(switched.patterns.size());
     const double p = reporters::FisherExactP(replay.power.deviations, replay.power.comparisons,
                                              switched.power.deviations, switched.power.comparisons);
-    const Finding finding = switched.outcome == Outcome::kNondeterministic ? Finding::kRefuted
+    const Finding finding = switched.outcome == Outcome::kNondeterministic        ? Finding::kRefuted
                             : switched.outcome == Outcome::kBitExact && p <= 0.05 ? Finding::kShown
-                                                                                   : Finding::kNotLookedAt;
+                                                                                  : Finding::kNotLookedAt;
     record.switch_on_operation = {finding, name + " alone under the deterministic switch: " + Patterns(switched)};
   } else {
     record.switch_on_operation.detail = name + " does not differ alone";

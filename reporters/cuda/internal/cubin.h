@@ -13,8 +13,8 @@
 namespace reporters::internal {
 
 struct CubinFunction {
-  std::string name;  // mangled
-  unsigned index = 0;  // in the symbol table
+  std::string name;     // mangled
+  unsigned index = 0;   // in the symbol table
   bool kernel = false;  // can be launched
 };
 
@@ -29,7 +29,8 @@ inline std::vector<CubinFunction> FunctionsOf(std::string_view cubin) {
     return true;
   };
   Elf64_Ehdr header;
-  if (!read(0, &header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64) {
+  if (!read(0, &header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+      header.e_ident[EI_CLASS] != ELFCLASS64) {
     return functions;
   }
   const auto section = [&](unsigned index, Elf64_Shdr* out) {

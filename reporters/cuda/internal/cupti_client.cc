@@ -49,8 +49,9 @@ std::string WhyNoCupti() {
 void Check(CUptiResult result, const char* what) {
   if (result == CUPTI_SUCCESS) return;
   if (result == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED) {
-    throw std::runtime_error("another CUPTI client holds the only subscription (nsys, ncu, compute-sanitizer, "
-                             "PyTorch's profiler)");
+    throw std::runtime_error(
+        "another CUPTI client holds the only subscription (nsys, ncu, compute-sanitizer, "
+        "PyTorch's profiler)");
   }
   const char* words = nullptr;
   if (cuptiGetResultString(result, &words) != CUPTI_SUCCESS || words == nullptr) words = "no reason given";

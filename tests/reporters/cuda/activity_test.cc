@@ -35,7 +35,8 @@ CallActivity Call(std::uint32_t correlation_id, Kind kind = Kind::kLaunch, std::
 // Two operators, three launches.
 ActivityRecords Whole() {
   ActivityRecords records;
-  records.kernels = {Kernel("_ZN4vllm4gemmEPf", 10, 1000), Kernel("fill", 11, 4000), Kernel("_ZN4vllm4gemmEPf", 12, 9000)};
+  records.kernels = {Kernel("_ZN4vllm4gemmEPf", 10, 1000), Kernel("fill", 11, 4000),
+                     Kernel("_ZN4vllm4gemmEPf", 12, 9000)};
   records.calls = {Call(10), Call(11), Call(12)};
   records.scopes = {{10, 2}, {11, 1}, {12, 2}};
   return records;
@@ -200,14 +201,15 @@ TEST(ScopeChains, AreBoundedWhateverTheTableSays) {
 
 TEST(CallKinds, OfTheRuntimeAndTheDriver) {
   using internal::CallKindOf;
-  for (const char* name : {"cudaLaunchKernel_v7000", "cudaLaunchKernelExC_v11060", "cuLaunchKernel", "cuLaunchKernelEx_ptsz",
-                           "cudaLaunchCooperativeKernel_ptsz_v9000"}) {
+  for (const char* name : {"cudaLaunchKernel_v7000", "cudaLaunchKernelExC_v11060", "cuLaunchKernel",
+                           "cuLaunchKernelEx_ptsz", "cudaLaunchCooperativeKernel_ptsz_v9000"}) {
     EXPECT_EQ(CallKindOf(name), Kind::kLaunch) << name;
   }
   EXPECT_EQ(CallKindOf("cudaGraphLaunch_v10000"), Kind::kGraphLaunch);
   EXPECT_EQ(CallKindOf("cudaStreamBeginCapture_v10000"), Kind::kBeginCapture);
   EXPECT_EQ(CallKindOf("cuStreamEndCapture"), Kind::kEndCapture);
-  for (const char* name : {"cudaLaunchHostFunc_v10000", "cuLaunchHostFunc", "cudaMalloc_v3020", "cudaStreamIsCapturing_v10000", ""}) {
+  for (const char* name :
+       {"cudaLaunchHostFunc_v10000", "cuLaunchHostFunc", "cudaMalloc_v3020", "cudaStreamIsCapturing_v10000", ""}) {
     EXPECT_EQ(CallKindOf(name), std::nullopt) << name;
   }
 }

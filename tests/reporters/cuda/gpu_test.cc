@@ -69,9 +69,9 @@ TEST_F(ProfilerGpuTest, EagerLaunchesBelongToTheirScopes) {
   EXPECT_EQ(profile.status, ProfileStatus::kOk) << profile.reason;
   EXPECT_EQ(profile.launches, 4);
   EXPECT_THAT(CountByScope(profile),
-              testing::UnorderedElementsAre(
-                  testing::Pair("outer: void sample_kernels::scale<float>", 1),
-                  testing::Pair("outer > inner: sample_kernels::shift", 2), testing::Pair(": sample_kernels::shift", 1)));
+              testing::UnorderedElementsAre(testing::Pair("outer: void sample_kernels::scale<float>", 1),
+                                            testing::Pair("outer > inner: sample_kernels::shift", 2),
+                                            testing::Pair(": sample_kernels::shift", 1)));
   ASSERT_EQ(profile.copies.size(), 1u);
   EXPECT_EQ(ScopeChain(profile.scopes, profile.copies[0].scope), "outer > inner");
   const KernelActivity& scale = profile.kernels[0].activity;
@@ -171,8 +171,8 @@ TEST_F(MachineCodeGpuTest, TellsFloatAtomicsFromIntegerAtomics) {
   sample_kernels::AtomicIntSum(n.data(), stream_);
   const CudaProfile profile = profiler.Stop();
   ASSERT_EQ(profile.kernels.size(), 2u);
-  const auto codes = ReadMachineCode(
-      {profile.kernels[0].activity.name, profile.kernels[1].activity.name, "never_launched"});
+  const auto codes =
+      ReadMachineCode({profile.kernels[0].activity.name, profile.kernels[1].activity.name, "never_launched"});
   EXPECT_EQ(codes[0].float_atomics.finding, Finding::kShown) << codes[0].float_atomics.detail;
   EXPECT_THAT(codes[0].float_atomics.detail, HasSubstr("ADD.F32"));
   EXPECT_EQ(codes[1].float_atomics.finding, Finding::kRefuted) << codes[1].float_atomics.detail;
@@ -199,8 +199,8 @@ TEST_P(DiagnosisGpuTest, NamesThePlantedFaultAndLeavesItsSoundTwinAlone) {
               stream_};
         },
         {.runs = 40});
-    std::cout << GetParam().fault << ": " << NameOf(diagnosis.cause) << " (" << diagnosis.rule << ") "
-              << diagnosis.text << "\n";
+    std::cout << GetParam().fault << ": " << NameOf(diagnosis.cause) << " (" << diagnosis.rule << ") " << diagnosis.text
+              << "\n";
     return diagnosis;
   };
   const Diagnosis fault = diagnose(Version::kFault);
@@ -209,18 +209,17 @@ TEST_P(DiagnosisGpuTest, NamesThePlantedFaultAndLeavesItsSoundTwinAlone) {
   EXPECT_EQ(NameOf(diagnose(Version::kSound).cause), "nothing_differs");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Planted, DiagnosisGpuTest,
-    testing::Values(Named{"float_atomic", Cause::kFloatAtomics, "float_atomic_sum"},
-                    Named{"missing_sync", Cause::kRaceInKernel, "By elimination"},
-                    Named{"unset_workspace", Cause::kUnsetMemory, "not written"},
-                    Named{"second_stream", Cause::kUnorderedStreams, "consume"},
-                    Named{"reused_buffer", Cause::kEarlyReuse, "drain_slot"},
-                    Named{"timed_algorithm", Cause::kChangingLaunches, "ordered_sum_variant"},
-                    Named{"integer_atomic", Cause::kNothingDiffers, "Nothing"},
-                    Named{"max_atomic", Cause::kNothingDiffers, "Nothing"},
-                    Named{"two_addends", Cause::kNothingDiffers, "Nothing"}),
-    [](const auto& info) { return std::string(info.param.fault); });
+INSTANTIATE_TEST_SUITE_P(Planted, DiagnosisGpuTest,
+                         testing::Values(Named{"float_atomic", Cause::kFloatAtomics, "float_atomic_sum"},
+                                         Named{"missing_sync", Cause::kRaceInKernel, "By elimination"},
+                                         Named{"unset_workspace", Cause::kUnsetMemory, "not written"},
+                                         Named{"second_stream", Cause::kUnorderedStreams, "consume"},
+                                         Named{"reused_buffer", Cause::kEarlyReuse, "drain_slot"},
+                                         Named{"timed_algorithm", Cause::kChangingLaunches, "ordered_sum_variant"},
+                                         Named{"integer_atomic", Cause::kNothingDiffers, "Nothing"},
+                                         Named{"max_atomic", Cause::kNothingDiffers, "Nothing"},
+                                         Named{"two_addends", Cause::kNothingDiffers, "Nothing"}),
+                         [](const auto& info) { return std::string(info.param.fault); });
 
 TEST_F(GpuTest, ATileThatFollowsTheBatchIsNamedAndItsSoundTwinIsNot) {
   for (const Version version : {Version::kFault, Version::kSound}) {

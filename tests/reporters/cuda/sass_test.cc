@@ -109,7 +109,8 @@ TEST(SassOfOneArchitecture, VectorsAndTheCopyEngine) {
 TEST(SassOfOneArchitecture, WhatIsNoListingHasNoFunctions) {
   EXPECT_THAT(ParseSass(""), IsEmpty());
   EXPECT_THAT(ParseSass("nvdisasm fatal: not a cubin"), IsEmpty());
-  EXPECT_EQ(ParseSass("\t.section\t.text.f,\"ax\",@progbits\n\t.sectioninfo\t@\"X\"\n /*00*/ EXIT ;")[0].instructions, 1);
+  EXPECT_EQ(ParseSass("\t.section\t.text.f,\"ax\",@progbits\n\t.sectioninfo\t@\"X\"\n /*00*/ EXIT ;")[0].instructions,
+            1);
 }
 
 // Where modules were not watched for, or there is no device, nothing is claimed.
