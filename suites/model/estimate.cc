@@ -24,9 +24,8 @@ std::uint64_t RoundUp(std::int64_t value, std::int64_t multiple) {
 std::uint64_t PackedBytes(const LinearShape& shape, std::int64_t group_size) {
   const std::uint64_t k = RoundUp(shape.k, 1024);
   const std::uint64_t n = RoundUp(shape.n, 64);
-  const std::uint64_t groups = group_size > 0 ? (k + static_cast<std::uint64_t>(group_size) - 1) /
-                                                    static_cast<std::uint64_t>(group_size)
-                                              : 1;
+  const std::uint64_t groups =
+      group_size > 0 ? (k + static_cast<std::uint64_t>(group_size) - 1) / static_cast<std::uint64_t>(group_size) : 1;
   return k * n / 2 + groups * n * 4;
 }
 
@@ -53,12 +52,12 @@ std::uint64_t EstimateDeviceBytes(const ModelConfig& config, const Qwen3Options&
 
   const std::int64_t positions = std::min(config.max_position_embeddings, options.max_model_len);
   const auto head_dim = static_cast<std::uint64_t>(internal::PaddedHeadDim(static_cast<int>(config.head_dim)));
-  const std::uint64_t cache = 2 * element * head_dim *
-                              Product({config.num_hidden_layers, config.num_key_value_heads, positions});
+  const std::uint64_t cache =
+      2 * element * head_dim * Product({config.num_hidden_layers, config.num_key_value_heads, positions});
   const std::uint64_t rope = Product({positions, config.head_dim}) * sizeof(float);
 
-  const auto rows = static_cast<std::uint64_t>(
-      std::min(internal::PrefillRows(config, options.prefill_chunk, precision), positions));
+  const auto rows =
+      static_cast<std::uint64_t>(std::min(internal::PrefillRows(config, options.prefill_chunk, precision), positions));
   const std::int64_t heads = config.num_attention_heads + 2 * config.num_key_value_heads;
   // Live at once: the residual stream twice, a norm's output, qkv before and
   // after the rotation or gate_up with its product, attention with its copies.

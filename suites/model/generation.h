@@ -38,9 +38,9 @@ struct LogitRows {
                             const gtest_determinism::MemorySpace& space = gtest_determinism::HostMemory());
   std::size_t row_bytes() const;
   std::size_t bytes() const { return static_cast<std::size_t>(rows) * row_bytes(); }
-  std::byte* RowAddress(std::int64_t row) const;  // in `space`
-  LogitRows Clone() const;                        // in the same space
-  LogitRows OnHost() const;                       // the same rows, copied where they are not on the host
+  std::byte* RowAddress(std::int64_t row) const;   // in `space`
+  LogitRows Clone() const;                         // in the same space
+  LogitRows OnHost() const;                        // the same rows, copied where they are not on the host
   std::vector<float> Row(std::int64_t row) const;  // as float32, on the host
   // Equal dtype, sizes and bytes.
   bool SameBits(const LogitRows& other) const;

@@ -1,8 +1,8 @@
 #include "suites/model/logit_distance.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/TensorOperators.h>
 
 #include <algorithm>
 #include <cmath>

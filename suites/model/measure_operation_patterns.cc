@@ -57,7 +57,8 @@ class Digests {
  public:
   explicit Digests(const std::string& device) {
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
-    if (device != "cpu") queue_ = std::make_unique<gtest_determinism::CudaDigestQueue>(kernels::CudaDeviceIndex(device));
+    if (device != "cpu")
+      queue_ = std::make_unique<gtest_determinism::CudaDigestQueue>(kernels::CudaDeviceIndex(device));
 #endif
     static_cast<void>(device);
   }
@@ -97,10 +98,7 @@ struct Row {
 class Measurement {
  public:
   Measurement(const Arguments& arguments, Qwen3Engine& engine, std::set<int> layers)
-      : arguments_(arguments),
-        engine_(engine),
-        layers_(std::move(layers)),
-        digests_(arguments.options.kernel.device) {}
+      : arguments_(arguments), engine_(engine), layers_(std::move(layers)), digests_(arguments.options.kernel.device) {}
 
   void Run() {
     std::mt19937_64 random(42);
@@ -130,8 +128,7 @@ class Measurement {
               const kernels::Int4Matmul* matmul, const at::Tensor& x) {
     if (site.layer >= 0 && !layers_.contains(site.layer)) return;
     if (!arguments_.operations.empty() &&
-        std::find(arguments_.operations.begin(), arguments_.operations.end(), site.op) ==
-            arguments_.operations.end()) {
+        std::find(arguments_.operations.begin(), arguments_.operations.end(), site.op) == arguments_.operations.end()) {
       return;
     }
     const std::pair<std::string, std::string> key = {site.step == 0 ? "prefill" : "decode", site.op};
@@ -161,8 +158,8 @@ class Measurement {
     row.runs += static_cast<std::int64_t>(digests.size());
     row.sites_that_differ += patterns > 1 ? 1 : 0;
     row.most_patterns = std::max(row.most_patterns, patterns);
-    row.deviations += std::count_if(digests.begin(), digests.end(),
-                                    [&](const Digest& digest) { return digest != digests.front(); });
+    row.deviations +=
+        std::count_if(digests.begin(), digests.end(), [&](const Digest& digest) { return digest != digests.front(); });
   }
 
   const Arguments& arguments_;
@@ -208,10 +205,11 @@ nlohmann::ordered_json Time(const Arguments& arguments, Qwen3Engine& engine) {
   json["decode_seconds_per_step"] = median(decode);
   json["generation_seconds"] = median(whole);
   json["traced_generation_seconds"] = median(traced);
-  std::printf("prompt %lld, %d steps, median of %d: prefill %.2f ms, decode %.3f ms a step, generation %.1f ms, traced %.1f ms (%+.1f %%)\n",
-              static_cast<long long>(arguments.prompt_length), arguments.steps, arguments.timing, 1e3 * median(prefill),
-              1e3 * median(decode), 1e3 * median(whole), 1e3 * median(traced),
-              100 * (median(traced) / median(whole) - 1));
+  std::printf(
+      "prompt %lld, %d steps, median of %d: prefill %.2f ms, decode %.3f ms a step, generation %.1f ms, traced %.1f ms "
+      "(%+.1f %%)\n",
+      static_cast<long long>(arguments.prompt_length), arguments.steps, arguments.timing, 1e3 * median(prefill),
+      1e3 * median(decode), 1e3 * median(whole), 1e3 * median(traced), 100 * (median(traced) / median(whole) - 1));
   return json;
 }
 

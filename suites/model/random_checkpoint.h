@@ -33,7 +33,7 @@ class RandomCheckpoint : public Checkpoint {
   ModelConfig config_;
   std::filesystem::path folder_ = "random weights";
   Qwen3Tensors tensors_;
-  at::Tensor words_, numbers_;  // random; tensors are filled from them
+  at::Tensor words_, numbers_;                      // random; tensors are filled from them
   mutable std::map<std::string, at::Tensor> made_;  // by kind and sizes
 };
 

@@ -49,9 +49,9 @@ __device__ void ReduceScatter(float (&v)[N], int lane, int& index) {
 
 template <class T, int D, int G>
 struct Tile {
-  static constexpr int kElements = 16 / sizeof(T);   // of one 16-byte access
-  static constexpr int kLanes = D / kElements;       // that read one row
-  static constexpr int kRows = kThreads / kLanes;    // read at once
+  static constexpr int kElements = 16 / sizeof(T);  // of one 16-byte access
+  static constexpr int kLanes = D / kElements;      // that read one row
+  static constexpr int kRows = kThreads / kLanes;   // read at once
   // Of one partial result in the workspace: sums, then maxima, then totals.
   static constexpr int kPartial = G * D + 2 * G;
   static std::size_t SharedBytes(const AttentionPlan& plan) {

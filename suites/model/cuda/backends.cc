@@ -20,19 +20,17 @@ namespace {
 
 at::Tensor Flash(const at::Tensor& query, const at::Tensor& keys, const at::Tensor& values, double scale) {
   // Its causal mask is aligned to the last position of both.
-  const auto result =
-      at::_flash_attention_forward(query.unsqueeze(0), keys.transpose(0, 1).unsqueeze(0),
-                                   values.transpose(0, 1).unsqueeze(0), std::nullopt, std::nullopt, query.size(0),
-                                   keys.size(1), /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
-                                   scale);
+  const auto result = at::_flash_attention_forward(query.unsqueeze(0), keys.transpose(0, 1).unsqueeze(0),
+                                                   values.transpose(0, 1).unsqueeze(0), std::nullopt, std::nullopt,
+                                                   query.size(0), keys.size(1), /*dropout_p=*/0.0, /*is_causal=*/true,
+                                                   /*return_debug_mask=*/false, scale);
   return std::get<0>(result);
 }
 
 // Rows and positions where a row must not look, [M, S].
 at::Tensor Future(std::int64_t rows, std::int64_t positions, const at::Device& device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
-  return at::arange(positions, options).unsqueeze(0) >
-         at::arange(positions - rows, positions, options).unsqueeze(1);
+  return at::arange(positions, options).unsqueeze(0) > at::arange(positions - rows, positions, options).unsqueeze(1);
 }
 
 // In float32 whatever the type, a piece of the rows at a time, so that the scores
@@ -60,7 +58,8 @@ at::Tensor Matmuls(const at::Tensor& query, const at::Tensor& keys, const at::Te
         .masked_fill_(Future(count, seen, query.device()), -std::numeric_limits<float>::infinity());
     const at::Tensor result = at::bmm(at::softmax(scores, -1), v.narrow(1, 0, seen));
     out.narrow(0, first, count)
-        .copy_(result.view({kv_heads, heads / kv_heads, count, dim}).permute({2, 0, 1, 3}).reshape({count, heads * dim}));
+        .copy_(
+            result.view({kv_heads, heads / kv_heads, count, dim}).permute({2, 0, 1, 3}).reshape({count, heads * dim}));
   }
   return out;
 }
@@ -121,8 +120,7 @@ at::Tensor AttendByBackend(AttentionBackend backend, const at::Tensor& query, co
   at::Tensor out;
   switch (backend) {
     case AttentionBackend::kDefault:
-      out = query.scalar_type() == at::kFloat ? Matmuls(query, keys, values, scale)
-                                              : Flash(query, keys, values, scale);
+      out = query.scalar_type() == at::kFloat ? Matmuls(query, keys, values, scale) : Flash(query, keys, values, scale);
       break;
     case AttentionBackend::kFlash:
       out = Flash(query, keys, values, scale);

@@ -72,8 +72,7 @@ CudaEngine::CudaEngine(const Checkpoint& checkpoint, const Qwen3Options& options
   Require(config_.hidden_size % 8 == 0 && config_.hidden_size <= kMaxNormWidth, checkpoint,
           "hidden_size must be a multiple of 8 up to " + std::to_string(kMaxNormWidth));
   Require(config_.intermediate_size % 8 == 0, checkpoint, "intermediate_size must be a multiple of 8");
-  Require(config_.head_dim % 8 == 0 && padded_head_dim_ != 0, checkpoint,
-          "head_dim must be a multiple of 8 up to 128");
+  Require(config_.head_dim % 8 == 0 && padded_head_dim_ != 0, checkpoint, "head_dim must be a multiple of 8 up to 128");
   const bool packed = UsesInt4Kernels(checkpoint, options, precision_);
   // float32 means float32.
   if (precision_ == Precision::kFp32) at::globalContext().setAllowTF32CuBLAS(false);
@@ -92,11 +91,10 @@ CudaEngine::CudaEngine(const Checkpoint& checkpoint, const Qwen3Options& options
   token_ = at::zeros({1}, OptionsOf(at::kLong));
   partial_ = at::empty({SampleBlocks(config_.vocab_size)}, OptionsOf(at::kLong));
   arrived_ = at::zeros({heads}, OptionsOf(at::kInt));
-  attention_workspace_ =
-      at::empty({static_cast<std::int64_t>(DecodeAttentionWorkspace(precision_, max_positions_, heads,
-                                                                    static_cast<int>(config_.num_key_value_heads),
-                                                                    padded_head_dim_))},
-                OptionsOf(at::kByte));
+  attention_workspace_ = at::empty(
+      {static_cast<std::int64_t>(DecodeAttentionWorkspace(
+          precision_, max_positions_, heads, static_cast<int>(config_.num_key_value_heads), padded_head_dim_))},
+      OptionsOf(at::kByte));
   for (cudaEvent_t* event : {&start_, &prefilled_, &ended_}) CheckCudaCall(cudaEventCreate(event), "cudaEventCreate");
   CheckCudaCall(cudaStreamSynchronize(own_stream_.stream()), "loading the model");
 }
@@ -202,8 +200,7 @@ Generation CudaEngine::Generate(const std::vector<std::int64_t>& prompt_ids, con
   return Run(prompt_ids, options, nullptr);
 }
 
-std::vector<TracedOp> CudaEngine::Trace(const std::vector<std::int64_t>& prompt_ids,
-                                        const GenerationOptions& options) {
+std::vector<TracedOp> CudaEngine::Trace(const std::vector<std::int64_t>& prompt_ids, const GenerationOptions& options) {
   op_sink_ = nullptr;
   Tracing tracing(device_.index());
   Run(prompt_ids, options, &tracing);
@@ -221,7 +218,8 @@ Generation CudaEngine::Run(const std::vector<std::int64_t>& prompt_ids, const Ge
   const c10::cuda::CUDAGuard device_guard(device_);
   // The default stream cannot be captured.
   const c10::cuda::CUDAStream current = c10::cuda::getCurrentCUDAStream(device_.index());
-  const c10::cuda::CUDAStream chosen = current == c10::cuda::getDefaultCUDAStream(device_.index()) ? own_stream_ : current;
+  const c10::cuda::CUDAStream chosen =
+      current == c10::cuda::getDefaultCUDAStream(device_.index()) ? own_stream_ : current;
   const c10::cuda::CUDAStreamGuard stream_guard(chosen);
   const cudaStream_t stream = chosen.stream();
   struct TracingGuard {
@@ -337,8 +335,7 @@ void CudaEngine::Decode(const GenerationOptions& options, std::int64_t prompt, c
   pass.ids = tokens_.const_data_ptr<std::int64_t>();
   // Rounded up, so that lengths that are near each other share a graph.
   constexpr std::int64_t kRounding = 256;
-  pass.max_length =
-      std::min(max_positions_, (prompt + options.max_tokens + kRounding - 1) / kRounding * kRounding);
+  pass.max_length = std::min(max_positions_, (prompt + options.max_tokens + kRounding - 1) / kRounding * kRounding);
   const GraphKey key{pass.max_length, tracing_ != nullptr, at::globalContext().deterministicAlgorithms(), fault_};
   const bool captured = graphs_.contains(key);
   if (!captured && !eager && graphs_.size() >= kMaxGraphs) graphs_.clear();

@@ -92,7 +92,7 @@ class CudaEngine final : public Qwen3Engine {
   struct Tracing {
     explicit Tracing(int device) : queue(device) {}
     gtest_determinism::CudaDigestQueue queue;
-    std::vector<OpSite> sites;  // of the queue's digests
+    std::vector<OpSite> sites;       // of the queue's digests
     std::vector<TracedOp> replayed;  // of captured steps
     std::size_t first_replayed = 0;  // where their digests begin in the state's
   };
@@ -141,7 +141,7 @@ class CudaEngine final : public Qwen3Engine {
   c10::cuda::CUDAStream own_stream_;
   std::vector<Layer> layers_;
   at::Tensor embedding_, final_norm_, head_;
-  at::Tensor cosine_, sine_;                     // [max_positions, head_dim / 2]
+  at::Tensor cosine_, sine_;                    // [max_positions, head_dim / 2]
   at::Tensor state_, tokens_, token_, forced_;  // what a step reads and writes
   at::Tensor partial_, arrived_, attention_workspace_;
   cudaEvent_t start_ = nullptr, prefilled_ = nullptr, ended_ = nullptr;
@@ -151,7 +151,7 @@ class CudaEngine final : public Qwen3Engine {
   ReplaySink replay_sink_;
   std::vector<std::pair<std::string, AttentionBackend>> replayed_backends_;  // by operation
   std::optional<PlantedFault> fault_;
-  Tracing* tracing_ = nullptr;      // during Trace()
+  Tracing* tracing_ = nullptr;       // during Trace()
   StepRecord* recording_ = nullptr;  // while a traced step is captured
 };
 

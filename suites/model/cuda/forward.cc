@@ -40,8 +40,7 @@ void CudaEngine::Observe(const Pass& pass, const Site& site, const at::Tensor& o
     seen.op = site.op;
     seen.bits.data = output.const_data_ptr();
     seen.bits.bytes = output.nbytes();
-    seen.bits.dtype =
-        output.scalar_type() == at::kLong ? gtest_determinism::DType::kInt64 : DTypeOf(precision_);
+    seen.bits.dtype = output.scalar_type() == at::kLong ? gtest_determinism::DType::kInt64 : DTypeOf(precision_);
     seen.bits.shape = output.sizes().vec();
     seen.bits.space = &gtest_determinism::CudaMemory(device_.index());
     CheckCudaCall(cudaStreamSynchronize(pass.stream), site.op);
@@ -55,7 +54,8 @@ CudaEngine::Tensors CudaEngine::Operation(const Pass& pass, std::initializer_lis
   if (replay_sink_) {
     std::size_t i = 0;
     for (const Site& site : sites) {
-      replay_sink_({pass.step, site.layer, site.op}, [&] { return Tensors{run()[i]}; }, matmul, x);
+      replay_sink_(
+          {pass.step, site.layer, site.op}, [&] { return Tensors{run()[i]}; }, matmul, x);
       ++i;
     }
   }
@@ -256,9 +256,7 @@ void CudaEngine::Sample(const Pass& pass, const at::Tensor& logits) {
   };
   if (replay_sink_) {
     // A state of its own; the logits are kept in the row where they will be.
-    const auto alone = [&] {
-      return Tensors{launch(state_.clone(), tokens_.clone(), at::empty_like(token_))};
-    };
+    const auto alone = [&] { return Tensors{launch(state_.clone(), tokens_.clone(), at::empty_like(token_))}; };
     replay_sink_({pass.step, -1, "sampling"}, alone, nullptr, {});
   }
   launch(state_, tokens_, token_);

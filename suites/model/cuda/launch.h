@@ -27,8 +27,8 @@ struct DecodeState {
 
 // Row r of y is row ids[r] of the table, `width` elements (a multiple of 8).
 // With `state` there is one row, that of the token chosen last.
-void LaunchEmbedding(Precision precision, const void* table, const std::int64_t* ids, const DecodeState* state,
-                     void* y, std::int64_t rows, std::int64_t width, cudaStream_t stream);
+void LaunchEmbedding(Precision precision, const void* table, const std::int64_t* ids, const DecodeState* state, void* y,
+                     std::int64_t rows, std::int64_t width, cudaStream_t stream);
 
 // sum = round(x + delta), y = rms_norm(sum) * weight; rows of `width` elements,
 // a multiple of 8 up to kMaxNormWidth. Without delta (nullptr) sum is not
@@ -40,10 +40,10 @@ void LaunchAddRmsNorm(Precision precision, const void* x, const void* delta, con
 // Normalizes and rotates the heads of q and k, copies those of v, and puts k and
 // v into the cache.
 struct RopeArgs {
-  const void* qkv = nullptr;  // [rows, (q_heads + 2 kv_heads) head_dim]
-  void* out = nullptr;        // the same shape
-  void* keys = nullptr;       // [kv_heads, capacity, padded_head_dim]; what pads is set to zero
-  void* values = nullptr;     // the same shape
+  const void* qkv = nullptr;     // [rows, (q_heads + 2 kv_heads) head_dim]
+  void* out = nullptr;           // the same shape
+  void* keys = nullptr;          // [kv_heads, capacity, padded_head_dim]; what pads is set to zero
+  void* values = nullptr;        // the same shape
   const void* q_norm = nullptr;  // [head_dim]
   const void* k_norm = nullptr;
   const float* cosine = nullptr;  // [positions, head_dim / 2], rounded to the precision
@@ -70,8 +70,8 @@ struct DecodeAttentionArgs {
   const void* query = nullptr;  // [q_heads, head_dim]
   const void* keys = nullptr;   // [kv_heads, capacity, padded_head_dim]
   const void* values = nullptr;
-  void* out = nullptr;            // [q_heads, head_dim]
-  float* workspace = nullptr;     // DecodeAttentionWorkspace() bytes
+  void* out = nullptr;               // [q_heads, head_dim]
+  float* workspace = nullptr;        // DecodeAttentionWorkspace() bytes
   std::uint32_t* arrived = nullptr;  // [q_heads], zero before and after
   const DecodeState* state = nullptr;
   std::int64_t capacity = 0;

@@ -185,8 +185,8 @@ void Require(bool condition, const char* what) {
 
 }  // namespace
 
-void LaunchEmbedding(Precision precision, const void* table, const std::int64_t* ids, const DecodeState* state,
-                     void* y, std::int64_t rows, std::int64_t width, cudaStream_t stream) {
+void LaunchEmbedding(Precision precision, const void* table, const std::int64_t* ids, const DecodeState* state, void* y,
+                     std::int64_t rows, std::int64_t width, cudaStream_t stream) {
   Require(width % kWidth == 0, "embedding: the width is not a multiple of 8");
   if (rows == 0) return;
   WithElement(precision, [&]<class T>(T) {

@@ -14,8 +14,7 @@ constexpr int kTeams = kThreads / 8;
 static_assert(kMaxDigestPiece == xxh3::kChunk * xxh3::kTopDigests);
 
 // A block for each piece; up to 1 MiB a TreeDigest has one level.
-__global__ void __launch_bounds__(kThreads)
-    StepDigestsKernel(const DigestPiece* pieces, const DecodeState* state) {
+__global__ void __launch_bounds__(kThreads) StepDigestsKernel(const DigestPiece* pieces, const DecodeState* state) {
   __shared__ std::uint64_t top[2 * xxh3::kTopDigests + 1];
   const DigestPiece piece = pieces[blockIdx.x];
   const auto* data = static_cast<const unsigned char*>(piece.data);
@@ -25,16 +24,17 @@ __global__ void __launch_bounds__(kThreads)
   for (std::size_t chunk = threadIdx.x / 8; chunk < chunks; chunk += kTeams) {
     const unsigned char* from = data + chunk * xxh3::kChunk;
     const std::size_t left = piece.bytes - chunk * xxh3::kChunk;
-    const std::uint64_t half = left >= xxh3::kChunk && aligned
-                                   ? xxh3::HashChunk<16>(from, member)
-                                   : xxh3::HashAny(from, left < xxh3::kChunk ? left : xxh3::kChunk, member.thread,
-                                                   member.mask);
+    const std::uint64_t half =
+        left >= xxh3::kChunk && aligned
+            ? xxh3::HashChunk<16>(from, member)
+            : xxh3::HashAny(from, left < xxh3::kChunk ? left : xxh3::kChunk, member.thread, member.mask);
     xxh3::Store(top + 2 * chunk, half, member);
   }
   if (threadIdx.x == 0) top[2 * chunks] = piece.bytes;
   __syncthreads();
   if (threadIdx.x >= 8) return;
-  auto* row = static_cast<std::uint64_t*>(state->digests) + 2 * (state->step - 2) * static_cast<std::int64_t>(gridDim.x);
+  auto* row =
+      static_cast<std::uint64_t*>(state->digests) + 2 * (state->step - 2) * static_cast<std::int64_t>(gridDim.x);
   xxh3::Store(row + 2 * blockIdx.x,
               xxh3::HashAny(reinterpret_cast<const unsigned char*>(top), chunks * xxh3::kDigestBytes + 8, member.thread,
                             member.mask),

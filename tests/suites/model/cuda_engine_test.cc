@@ -1,7 +1,5 @@
 // Qwen3 on a GPU: against the references and the CPU's engine, and what it
 // promises of its bits.
-#include "suites/model/cuda/engine.h"
-
 #include <ATen/Context.h>
 #include <ATen/record_function.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -18,6 +16,7 @@
 
 #include "gtest_determinism/runner.h"
 #include "kernels/torch_cuda.h"
+#include "suites/model/cuda/engine.h"
 #include "suites/model/logit_distance.h"
 #include "tests/suites/model/reference.h"
 
@@ -84,8 +83,7 @@ TEST_P(CudaReference, Float32LogitsAreTheReferences) {
   std::vector<std::int64_t> other = reference.prompt_ids;
   other[3] ^= 1;
   const Generation changed = engine->Generate(other, {.max_tokens = 20, .forced_ids = reference.generated_ids});
-  EXPECT_GT(LargestDifference(AllRows(changed.step_logits), ReadReferenceLogits(GetParam(), "p7.step_logits")),
-            kBound);
+  EXPECT_GT(LargestDifference(AllRows(changed.step_logits), ReadReferenceLogits(GetParam(), "p7.step_logits")), kBound);
   for (const char* prompt_name : {"p7", "p64", "p300"}) {
     const ReferencePrompt longer = ReadReference(GetParam(), prompt_name);
     const Generation forced = engine->Generate(
@@ -219,8 +217,8 @@ TEST_P(CudaPrecision, TokensAreTheArgmaxOfTheLogitsAndScoresTheirLogSoftmax) {
   const Generation free = engine->Generate(SomePrompt(33), {.max_tokens = 12});
   const Generation forced = engine->Generate(SomePrompt(33), {.max_tokens = 12, .forced_ids = free.tokens});
   EXPECT_TRUE(free.step_logits.SameBits(forced.step_logits));
-  EXPECT_FALSE(engine->Generate(SomePrompt(33), {.max_tokens = 12, .forced_ids = {5}})
-                   .step_logits.SameBits(free.step_logits));
+  EXPECT_FALSE(
+      engine->Generate(SomePrompt(33), {.max_tokens = 12, .forced_ids = {5}}).step_logits.SameBits(free.step_logits));
   const Generation prompt_only = engine->Generate(SomePrompt(33), {.max_tokens = 0, .all_prompt_logits = true});
   EXPECT_TRUE(prompt_only.tokens.empty());
   EXPECT_EQ(prompt_only.prompt_logits.rows, 33);
@@ -259,8 +257,8 @@ TEST_F(CudaQwen3, TraceNamesTheFirstOperationOfAPlantedFault) {
   const auto engine = LoadTiny(OnGpu("fp16"));
   CudaEngine& inside = Inside(*engine);
   const GenerationOptions options{.max_tokens = 5};
-  const std::vector<TracedOp> first = engine->Trace(SomePrompt(40), options);    // its first decode step is eager
-  const std::vector<TracedOp> clean = engine->Trace(SomePrompt(40), options);    // all by the graph
+  const std::vector<TracedOp> first = engine->Trace(SomePrompt(40), options);  // its first decode step is eager
+  const std::vector<TracedOp> clean = engine->Trace(SomePrompt(40), options);  // all by the graph
   ASSERT_EQ(first.size(), 5u * (2 + 6 * 11 + 2));
   ASSERT_EQ(clean.size(), first.size());
   for (std::size_t i = 0; i < first.size(); ++i) {
@@ -342,8 +340,7 @@ TEST_F(CudaQwen3, PiecesAndBackendsStayNearTheDefault) {
     for (const std::int64_t chunk : {1, 64, 149}) {
       Qwen3Options options = OnGpu(compute);
       options.prefill_chunk = chunk;
-      const Generation pieces =
-          LoadTiny(options)->Generate(prompt, {.max_tokens = 10, .forced_ids = whole.tokens});
+      const Generation pieces = LoadTiny(options)->Generate(prompt, {.max_tokens = 10, .forced_ids = whole.tokens});
       EXPECT_LE(RootMeanSquareDifference(AllRows(pieces.step_logits), expected), 2 * noise) << chunk;
     }
     std::vector<const char*> backends = {"efficient", "math"};
@@ -380,9 +377,9 @@ TEST_F(CudaQwen3, RecordFunctionSeesEveryOperation) {
       }).scopes({at::RecordScope::FUNCTION}));
   engine->Generate(SomePrompt(4), {.max_tokens = 2});
   at::removeCallback(handle);
-  for (const char* name : {"qwen3::embedding", "qwen3::rms_norm", "qwen3::qk_norm_rope", "qwen3::attention",
-                           "qwen3::silu_mul", "qwen3::add", "qwen3::add_rms_norm", "qwen3::linear",
-                           "qwen3::sampling"}) {
+  for (const char* name :
+       {"qwen3::embedding", "qwen3::rms_norm", "qwen3::qk_norm_rope", "qwen3::attention", "qwen3::silu_mul",
+        "qwen3::add", "qwen3::add_rms_norm", "qwen3::linear", "qwen3::sampling"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
 }

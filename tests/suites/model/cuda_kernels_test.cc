@@ -28,8 +28,7 @@ class CudaKernels : public testing::TestWithParam<Precision> {
     return RandomValues(GetParam(), count, seed, scale);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Precisions, CudaKernels,
-                         testing::Values(Precision::kFp16, Precision::kBf16, Precision::kFp32),
+INSTANTIATE_TEST_SUITE_P(Precisions, CudaKernels, testing::Values(Precision::kFp16, Precision::kBf16, Precision::kFp32),
                          [](const auto& info) { return std::string(NameOf(info.param)); });
 
 OnDevice State(int step, int position, void* rows = nullptr, void* digests = nullptr) {
@@ -212,8 +211,9 @@ TEST_P(CudaKernels, RopeNormalizesRotatesAndFillsTheCache) {
           Bytes wanted(padded * element, std::byte{0xff});
           if (position >= first && position < first + rows) {
             const int head = c.q_heads + (is_key ? 0 : c.kv_heads) + kv;
-            const auto from = rotated.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(
-                                                    (position - first) * heads + head) * dim * element);
+            const auto from =
+                rotated.begin() + static_cast<std::ptrdiff_t>(
+                                      static_cast<std::size_t>((position - first) * heads + head) * dim * element);
             std::fill(wanted.begin(), wanted.end(), std::byte{0});
             std::copy(from, from + static_cast<std::ptrdiff_t>(dim * element), wanted.begin());
           }
@@ -296,7 +296,9 @@ TEST_P(CudaKernels, SamplesAsChooseTokenDoes) {
     const std::vector<TokenScores> told = ValuesOf<TokenScores>(scores.Read());
     for (std::size_t s = 0; s < cases.size(); ++s) {
       const TokenChoice expected = ChooseToken(cases[s], forced[s]);
-      const auto near = [](float a, float b) { return (std::isnan(a) && std::isnan(b)) || a == b || std::abs(a - b) <= 2e-6f * (1 + std::abs(b)); };
+      const auto near = [](float a, float b) {
+        return (std::isnan(a) && std::isnan(b)) || a == b || std::abs(a - b) <= 2e-6f * (1 + std::abs(b));
+      };
       EXPECT_PRED2(near, told[s].logprob, expected.logprob) << "case " << s;
       for (std::size_t i = 0; i < expected.top10.size(); ++i) {
         EXPECT_EQ(told[s].top_ids[i], expected.top10[i].first) << "case " << s << " rank " << i;
