@@ -268,7 +268,18 @@ class VariantRun {
   void Profile(LoadedEngine& loaded) {
     Say("profile");
     const Stopwatch stopwatch(record_.cost.profile_seconds);
-    record_.profile.expected_kernel = loaded.expected_kernel;
+    // Prefill and each decode step are a pass; a prefill in chunks is several. A
+    // foreign kernel may leave its operator for another one where the rows are many.
+    std::string expected = loaded.expected_kernel;
+    std::int64_t passes = options_.max_tokens;
+    if (loaded.operator_for && loaded.operator_for(record_.prompt_length) != expected) {
+      if (passes > 1) {
+        --passes;
+      } else {
+        expected = loaded.operator_for(record_.prompt_length);
+      }
+    }
+    record_.profile.expected_kernel = expected;
     if (loaded.openvino != nullptr) {
       // Profiling is a property of the compiled model: another compilation of
       // the same IR, the first one freed.
@@ -289,14 +300,13 @@ class VariantRun {
       loaded.qwen3->SetReplaySink({});
       profiler.Learn();
       loaded.engine->Generate(record_.prompt_ids, generation_);
-      record_.profile = profiler.Take(loaded.expected_kernel, loaded.device_functions);
+      record_.profile = profiler.Take(expected, loaded.device_functions);
     } else {
       OpProfiler profiler;
       loaded.engine->Generate(record_.prompt_ids, generation_);
-      record_.profile = profiler.Take(loaded.expected_kernel);
+      record_.profile = profiler.Take(expected);
     }
-    // Prefill and each decode step are a pass; a prefill in chunks is several.
-    record_.profile.expected_at_least = loaded.matmuls_per_pass * options_.max_tokens;
+    record_.profile.expected_at_least = loaded.matmuls_per_pass * passes;
   }
 
   void LookForEvidence(const LoadedEngine& loaded) {
