@@ -216,6 +216,14 @@ nlohmann::ordered_json Time(const Arguments& arguments, Qwen3Engine& engine) {
 void Measure(Arguments arguments) {
   if (!arguments.op_libraries.empty()) kernels::OpenOpLibraries(arguments.op_libraries);
   const std::unique_ptr<Checkpoint> checkpoint = Open(arguments);
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+  std::size_t free_before = 0;
+  if (arguments.options.kernel.device != "cpu") {
+    kernels::CudaDeviceIndex(arguments.options.kernel.device);  // its context is not counted
+    std::size_t total = 0;
+    cudaMemGetInfo(&free_before, &total);
+  }
+#endif
   const Clock::time_point start = Clock::now();
   const std::unique_ptr<Qwen3Engine> engine = Qwen3Engine::Load(*checkpoint, arguments.options);
   const double load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
@@ -230,6 +238,18 @@ void Measure(Arguments arguments) {
   json["prompt_length"] = arguments.prompt_length;
   json["load_seconds"] = load_seconds;
   if (arguments.timing > 0) json["time"] = Time(arguments, *engine);
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+  if (arguments.options.kernel.device != "cpu") {
+    std::size_t free_after = 0, total = 0;
+    cudaMemGetInfo(&free_after, &total);
+    const std::uint64_t estimate =
+        EstimateDeviceBytes(checkpoint->config(), arguments.options, 4 * (arguments.steps + 1));
+    const std::uint64_t taken = free_before - std::min(free_before, free_after);
+    std::printf("device memory: %.2f GiB taken, %.2f GiB estimated\n", static_cast<double>(taken) / (1 << 30),
+                static_cast<double>(estimate) / (1 << 30));
+    json["device_bytes"] = {{"taken", taken}, {"estimated", estimate}};
+  }
+#endif
 
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
   if (auto* cuda = dynamic_cast<internal::CudaEngine*>(engine.get())) cuda->ReplayAttention(arguments.attention);
