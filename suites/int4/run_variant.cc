@@ -325,8 +325,10 @@ class VariantRun {
   void NotLookedAt(const std::string& why) {
     reporters::EvidenceRecord& evidence = record_.evidence;
     evidence = {};
-    for (reporters::Evidence* entry : {&evidence.first_operation, &evidence.replay_differs,
-                                       &evidence.ordered_twin_exact, &evidence.within_rounding_bound}) {
+    for (reporters::Evidence* entry :
+         {&evidence.first_operation, &evidence.replay_differs, &evidence.ordered_twin_exact,
+          &evidence.within_rounding_bound, &evidence.replay_kernels, &evidence.float_atomics,
+          &evidence.switch_on_operation}) {
       entry->detail = why;
     }
   }
