@@ -96,6 +96,9 @@ class Int4Matmul {
   // splits", "dequantize, then at::mm". For people; "" where there is one way.
   virtual std::string PathFor(std::int64_t /*rows*/) const { return ""; }
   virtual const KernelIdentity& identity() const = 0;
+  // The operator that a profile shows for so many rows: identity().op, unless a
+  // foreign kernel leaves it for another one.
+  virtual std::string OperatorFor(std::int64_t /*rows*/) const { return identity().op; }
   virtual std::int64_t k() const = 0;
   virtual std::int64_t n() const = 0;
 };

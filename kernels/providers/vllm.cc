@@ -281,6 +281,9 @@ class AwqMatmul final : public VllmMatmul {
   std::string PathFor(std::int64_t rows) const override {
     return rows >= kManyRows ? "_C::awq_dequantize and aten::mm" : "_C::awq_gemm";
   }
+  std::string OperatorFor(std::int64_t rows) const override {
+    return rows >= kManyRows ? "_C::awq_dequantize" : "_C::awq_gemm";
+  }
 
  protected:
   at::Tensor Multiply(const at::Tensor& x) const override {

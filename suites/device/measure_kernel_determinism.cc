@@ -56,20 +56,33 @@ struct Settings {
   int runs = 1000;
   int inputs = 3;
   std::int64_t n = 4096;
-  bool perturbed = false;
+  std::vector<std::string> perturbations;
   std::string json;
 };
 
-// Those of gtest_determinism that change nothing a kernel may depend on.
-Perturbations AllPerturbations() {
-  return {gtest_determinism::SmContention(), gtest_determinism::CacheState(),
-          gtest_determinism::LaunchDelay({c10::cuda::getCurrentCUDAStream().stream()}),
-          gtest_determinism::TorchWorkspacePoison()};
+// Those of gtest_determinism that change nothing a kernel may depend on, by name.
+Perturbations NamedPerturbations(const std::vector<std::string>& names) {
+  Perturbations perturbations;
+  for (const std::string& name : names) {
+    if (name == "contention") {
+      perturbations.push_back(gtest_determinism::SmContention());
+    } else if (name == "cache") {
+      perturbations.push_back(gtest_determinism::CacheState());
+    } else if (name == "delay") {
+      perturbations.push_back(gtest_determinism::LaunchDelay({c10::cuda::getCurrentCUDAStream().stream()}));
+    } else if (name == "poison") {
+      perturbations.push_back(gtest_determinism::TorchWorkspacePoison());
+    } else {
+      throw std::invalid_argument("no perturbation " + name + "; there are contention, cache, delay, poison");
+    }
+  }
+  return perturbations;
 }
 
 ordered_json Patterns(const Settings& settings) {
   ordered_json rows = ordered_json::array();
-  std::printf("%-9s %-8s %6s  %-34s %6s %6s %9s\n", "family", "layer", "rows", "path", "inputs", "runs", "patterns");
+  std::printf("%-9s %-8s %6s  %-34s %6s %6s %9s %9s\n", "family", "layer", "rows", "path", "inputs", "runs", "patterns",
+              "ms/run");
   for (const std::string& family : settings.families) {
     for (const LayerSize& size : kLayers) {
       if (std::find(settings.layers.begin(), settings.layers.end(), size.name) == settings.layers.end()) continue;
@@ -77,24 +90,27 @@ ordered_json Patterns(const Settings& settings) {
       const auto kernel = RandomKernel(family, settings.provider, size.k, size.n, settings.options);
       for (const std::int64_t m : settings.rows) {
         int most = 0, deviating = 0;
+        const auto start = std::chrono::steady_clock::now();
         for (int input = 0; input < settings.inputs; ++input) {
           Seed(100 + static_cast<std::uint64_t>(input));
           const at::Tensor x = RandomInput(family, m, size.k);
           const suites::Patterns found = suites::CountPatterns(
               [&] { return kernel->ForwardOrdered(x); },
-              {.runs = settings.runs, .perturbations = settings.perturbed ? AllPerturbations() : Perturbations{}});
+              {.runs = settings.runs, .perturbations = NamedPerturbations(settings.perturbations)});
           most = std::max(most, found.distinct);
           deviating += found.deviating;
         }
-        std::printf("%-9s %-8s %6ld  %-34s %6d %6d %9d\n", family.c_str(), size.name, m, kernel->PathFor(m).c_str(),
-                    settings.inputs, settings.runs, most);
+        const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+        std::printf("%-9s %-8s %6ld  %-34s %6d %6d %9d %9.3f\n", family.c_str(), size.name, m,
+                    kernel->PathFor(m).c_str(), settings.inputs, settings.runs, most,
+                    ms / (settings.inputs * settings.runs));
         std::fflush(stdout);
         rows.push_back({{"family", family},
                         {"provider", kernel->identity().provider},
                         {"layer", size.name},
                         {"rows", m},
                         {"path", kernel->PathFor(m)},
-                        {"perturbed", settings.perturbed},
+                        {"perturbations", settings.perturbations},
                         {"inputs", settings.inputs},
                         {"runs_each", settings.runs},
                         {"most_patterns", most},
@@ -118,22 +134,25 @@ ordered_json Rates(const Settings& settings) {
       ordered_json row = {{"partial_sums", sums}, {"rows", m}};
       std::printf("%5ld %6ld", sums, m);
       for (const bool disturbed : {false, true}) {
+        if (disturbed && settings.perturbations.empty()) break;
         int most = 0, deviating = 0, comparisons = 0;
         for (int input = 0; input < settings.inputs; ++input) {
           Seed(100 + static_cast<std::uint64_t>(input));
           const at::Tensor x = RandomInput("gptq", m, k);
           const suites::Patterns found = suites::CountPatterns(
               [&] { return kernel->Forward(x); },
-              {.runs = settings.runs, .perturbations = disturbed ? AllPerturbations() : Perturbations{}});
+              {.runs = settings.runs,
+               .perturbations = disturbed ? NamedPerturbations(settings.perturbations) : Perturbations{}});
           most = std::max(most, found.distinct);
           deviating += found.deviating;
           comparisons += found.runs - 1;
         }
         const double rate = static_cast<double>(deviating) / comparisons;
-        std::printf("  %10d %9.1f%%%s", most, 100 * rate, disturbed ? "\n" : " ");
+        std::printf("  %10d %9.1f%% ", most, 100 * rate);
         row[disturbed ? "disturbed" : "alone"] = {
             {"most_patterns", most}, {"deviating_runs", deviating}, {"comparisons", comparisons}, {"rate", rate}};
       }
+      std::printf("\n");
       std::fflush(stdout);
       rows.push_back(row);
     }
@@ -217,7 +236,7 @@ int main(int argc, char** argv) {
     sub->add_option("--runs", settings.runs, "Runs of each input")->capture_default_str();
     sub->add_option("--inputs", settings.inputs, "Inputs")->capture_default_str();
     sub->add_option("--columns", settings.n, "N, for rates")->capture_default_str();
-    sub->add_flag("--perturbed", settings.perturbed, "patterns: under competing kernels, cache states, delays, poison");
+    sub->add_option("--perturbations", settings.perturbations, "Some of: contention cache delay poison");
   };
   CLI::App* const patterns = app.add_subcommand("patterns", "Patterns of the ordered kernels");
   common(patterns);

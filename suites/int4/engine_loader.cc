@@ -106,6 +106,7 @@ LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const 
     for (const char* op : {"qkv_proj", "q_proj", "o_proj"}) {
       if (const kernels::Int4Matmul* matmul = loaded.qwen3->MatmulOf(0, op); matmul != nullptr) {
         loaded.path_for = [matmul](std::int64_t rows) { return matmul->PathFor(rows); };
+        loaded.operator_for = [matmul](std::int64_t rows) { return matmul->OperatorFor(rows); };
         break;
       }
     }

@@ -33,8 +33,9 @@ struct LoadedEngine {
   std::vector<std::string> device_functions;
   // The op library that the kernel comes from, where it is a foreign one.
   std::optional<kernels::OpLibrary> op_library;
-  // What the first INT4 matmul runs for so many rows; "" where it has one way.
-  std::function<std::string(std::int64_t rows)> path_for;
+  // What the first INT4 matmul runs for so many rows, in words ("" where it has one
+  // way), and the operator that a profile shows for it. Empty without INT4 matmuls.
+  std::function<std::string(std::int64_t rows)> path_for, operator_for;
 };
 
 enum class Mode { kBaseline, kDeterministic, kProfile };

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/layout.h"
+#include "kernels/cuda/operators.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/torch_cuda.h"
 #include "tests/kernels/random_layer.h"
@@ -82,6 +84,9 @@ const Shape kBuiltinShapes[] = {
     {"GroupsOf24InTiles", 80, 264, 72, 24},
     {"GroupsOf24Dequantized", 260, 264, 72, 24},
     {"GroupsOf16", 1, 176, 16, 16},
+};
+// So many half sums have no bound worth the name: not gptq.
+const Shape kLongShapes[] = {
     {"LongestK", 1, 65408, 8},
     {"LongestKInTiles", 18, 65408, 8},
 };
@@ -100,6 +105,10 @@ std::vector<Case> Cases() {
     cases.push_back({"tinygemm_from_plain", "tinygemm", Format::kTorchaoPlain, shape});
   }
   for (const Shape& shape : kBuiltinShapes) add_builtin(shape);
+  for (const Shape& shape : kLongShapes) {
+    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape});
+    cases.push_back({"awq", "awq", Format::kAwq, shape});
+  }
   for (const Shape& shape : {Shape{"DescActOneRow", 1, 512, 72}, Shape{"DescActTiles", 33, 512, 72},
                              Shape{"DescActDequantized", 300, 512, 72}, Shape{"DescActGroupsOf8", 9, 80, 24, 8}}) {
     cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape, true});
@@ -111,8 +120,23 @@ std::vector<Case> Cases() {
 Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Tensor& x, WeightRounding rounding) {
   const std::string family = c.family;
   if (family == "tinygemm") return TinygemmReference(layer, x);
-  return family == "gptq" && x.size(0) <= 50 ? TensorCoreSplitKReference(layer, x, rounding)
-                                             : TensorCoreReference(layer, x, rounding);
+  const cuda::Family kernel = family == "marlin" ? cuda::Family::kMarlin
+                              : family == "awq"  ? cuda::Family::kAwq
+                                                 : cuda::Family::kGptq;
+  const cuda::Plan plan = cuda::PlanOn(x.device(), kernel, x.size(0), layer.k, layer.n);
+  constexpr std::int64_t kWarps = 8;  // share out the tiles of a stream
+  switch (plan.path) {
+    case cuda::Path::kStream:
+      return TensorCoreReference(layer, x, rounding,
+                                 {(plan.tiles_per_split + kWarps - 1) / kWarps * cuda::kTileK, kWarps + plan.splits});
+    case cuda::Path::kTile:
+      return TensorCoreReference(layer, x, rounding, {plan.tiles_per_split * cuda::kTileK, plan.splits});
+    case cuda::Path::kSlices:
+      return TensorCoreSplitKReference(layer, x, rounding);
+    case cuda::Path::kDequantize:
+      break;
+  }
+  return TensorCoreReference(layer, x, rounding, {layer.k, 64});  // cuBLAS may split K too
 }
 
 class CudaAccuracy : public testing::TestWithParam<Case> {
@@ -158,7 +182,7 @@ TEST_P(CudaAccuracy, LayersOnTheDeviceGiveTheSameBits) {
 // The bound must be narrow enough to be worth something. It sees one row of K gone,
 // where there are several rows of x (in one row, that very input may be near 0);
 // where it allows for half sums in any order or for bfloat16 weights, one group;
-// with thousands of additions, a sixteenth of K.
+// of many thousands of rows a sixteenth.
 TEST_P(CudaAccuracy, SeesWhatIsLeftOut) {
   const std::string family = GetParam().family;
   const Shape& shape = GetParam().shape;

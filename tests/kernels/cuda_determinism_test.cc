@@ -99,9 +99,9 @@ TEST_P(OrderedCudaKernel, ThousandRunsGiveOnePatternForEachInput) {
 // The same under everything that may go on around a kernel.
 TEST_P(OrderedCudaKernel, PerturbedRunsGiveOnePatternForEachInput) {
   const auto kernel = Make(2048, 1096, 1);
-  for (const std::int64_t m : {1, 16, 17, 64, 300}) {
+  for (const std::int64_t m : {1, 17, 300}) {
     Options options;
-    options.runs = 50;
+    options.runs = 25;  // one takes tens of milliseconds
     options.perturbations = {SmContention(), CacheState(), LaunchDelay({c10::cuda::getCurrentCUDAStream().stream()}),
                              TorchWorkspacePoison()};
     const Report report = RunRepeated(

@@ -49,10 +49,11 @@ Exact Multiply(const at::Tensor& x, const at::Tensor& w) {
 // and they are known to cut off (Fasi, Higham, Mikaitis, Pranesh, Numerical
 // behavior of NVIDIA tensor cores, 2021), addends shifted to the exponent of the
 // largest: 17 numbers cut off by at most 2^-23 of what S bounds. So 17 roundings of
-// unit 2 u for 16 rows of K, which cover cuBLAS's sums in whatever order too. Then
-// at most 64 float32 additions of the sums of warps and of splits.
-double TensorCoreError(std::int64_t rows) {
-  return Gamma(17 * static_cast<double>((rows + 63) / 64 * 4) + 64, 2 * kFloatUnit);
+// unit 2 u for 16 rows of K, which cover cuBLAS's sums in whatever order too. A term
+// goes through those of its accumulator, and then through the float32 additions
+// of the sums of warps and of splits.
+double TensorCoreError(const SumChain& chain) {
+  return Gamma(17 * static_cast<double>((chain.rows + 63) / 64 * 4) + static_cast<double>(chain.sums), 2 * kFloatUnit);
 }
 
 // W, and what the exact W may differ from it: a kernel on a device rounds each
@@ -83,11 +84,12 @@ Reference OrderedReference(const QuantizedLinear& linear, const at::Tensor& x) {
 
 // The same with the error of the weights and of the tensor cores' additions:
 //   e = sum |x| d + c sum |x| (|w| + d),  d the weights' rounding, c of TensorCoreError.
-Reference TensorCoreReference(const QuantizedLinear& linear, const at::Tensor& x, WeightRounding rounding) {
+Reference TensorCoreReference(const QuantizedLinear& linear, const at::Tensor& x, WeightRounding rounding,
+                              const SumChain& chain) {
   const auto [w, difference] = WeightsFor(linear, x, rounding);
   const at::Tensor xs = x.to(at::kDouble);
   const at::Tensor product = at::matmul(xs, w), size = at::abs(xs);
-  const double c = TensorCoreError(linear.k);
+  const double c = TensorCoreError(chain);
   const at::Tensor e = at::matmul(size, difference.mul(1 + c).add(w.abs().mul(c)));
   return {product, e.add(product.abs().add(e).mul(kHalfUnit)).add(kHalfUnderflow)};
 }
@@ -134,7 +136,7 @@ Reference SplitKReference(const QuantizedLinear& linear, const at::Tensor& x) {
 
 // The same with e_j of TensorCoreReference().
 Reference TensorCoreSplitKReference(const QuantizedLinear& linear, const at::Tensor& x, WeightRounding rounding) {
-  return AddSlices(linear, x, WeightsFor(linear, x, rounding), TensorCoreError(128));
+  return AddSlices(linear, x, WeightsFor(linear, x, rounding), TensorCoreError({128, 0}));
 }
 
 // A kernel of ATen's, whose order of summation we do not know: a weight may be
@@ -154,8 +156,8 @@ Reference TinygemmReference(const QuantizedLinear& linear, const at::Tensor& x) 
     scale = linear.scales;
     zero = linear.qzeros;
   }
-  const double additions =
-      x.is_cpu() ? Gamma(static_cast<double>(linear.k + 2), kFloatUnit) : TensorCoreError(TorchaoPaddedK(linear.k));
+  const double additions = x.is_cpu() ? Gamma(static_cast<double>(linear.k + 2), kFloatUnit)
+                                      : TensorCoreError({TorchaoPaddedK(linear.k), 64});
   scale = scale.to(x.device());
   zero = zero.to(x.device());
   const at::Tensor terms = scale.to(at::kDouble).abs().mul(8).add(zero.to(at::kDouble).abs());

@@ -3,10 +3,15 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 
+#include "reporters/cuda/internal/cubin.h"
 #include "reporters/cuda/machine_code.h"
 
 namespace reporters {
@@ -121,8 +126,75 @@ TEST(MachineCode, WhatWasNotLoadedWasNotLookedAt) {
   EXPECT_NE(codes[0].float_atomics.detail, "");
 }
 
-TEST(MachineCode, ADisassemblerThatFailsIsAnError) {
-  EXPECT_THAT(Disassemble("/bin/false", "not an ELF file", {"f"}), IsEmpty());  // nothing to disassemble
+// ---- a cubin, and a program in nvdisasm's place ----
+
+std::string Cubin() {
+  std::ifstream in(TESTS_DATA_DIR "/sass/add.cubin", std::ios::binary);
+  std::stringstream bytes;
+  bytes << in.rdbuf();
+  return bytes.str();
+}
+
+// An executable `nvdisasm` in a folder of its own that runs `script`.
+class FakeNvdisasm : public testing::Test {
+ protected:
+  FakeNvdisasm() {
+    std::filesystem::create_directories(folder_);
+    std::ofstream(program_) << "#!/bin/sh\n" << script_ << "\n";
+    std::filesystem::permissions(program_, std::filesystem::perms::owner_all);
+  }
+  ~FakeNvdisasm() override { std::filesystem::remove_all(folder_); }
+  void Script(const std::string& script) { std::ofstream(program_) << "#!/bin/sh\n" << script << "\n"; }
+  const std::filesystem::path folder_ = testing::TempDir() + "/nvdisasm_" + std::to_string(getpid());
+  const std::filesystem::path program_ = folder_ / "nvdisasm";
+  const std::string script_ = "exit 1";
+};
+
+TEST_F(FakeNvdisasm, IsGivenTheSymbolsOfTheFunctionsAndTheirModule) {
+  // Says what it was called with, as the name of a function.
+  Script("printf '\\t.section\\t.text.%s,\\n' \"$1 $2 $3 $(head -c 4 $4 | tail -c 3)\"");
+  const auto functions = Disassemble(program_, Cubin(), {"add_float"});
+  ASSERT_EQ(functions.size(), 1u);
+  unsigned index = 0;
+  for (const internal::CubinFunction& function : internal::FunctionsOf(Cubin())) {
+    if (function.name == "add_float") index = function.index;
+  }
+  EXPECT_GT(index, 0u);
+  EXPECT_EQ(functions[0].name, "-c -fun " + std::to_string(index) + " ELF");
+}
+
+TEST_F(FakeNvdisasm, ThatFailsIsAnErrorAndThatIsNotAskedIsNone) {
+  EXPECT_THROW(Disassemble(program_, Cubin(), {"add_float"}), std::runtime_error);
+  EXPECT_THROW(Disassemble(folder_ / "missing", Cubin(), {"add_float"}), std::runtime_error);
+  EXPECT_THAT(Disassemble(program_, Cubin(), {"another"}), IsEmpty());
+  EXPECT_THAT(Disassemble(program_, "not an ELF file", {"add_float"}), IsEmpty());
+}
+
+TEST_F(FakeNvdisasm, IsFoundOnThePath) {
+  const std::string path = std::getenv("PATH") != nullptr ? std::getenv("PATH") : "";
+  setenv("PATH", (":/nowhere:" + folder_.string() + ":" + path).c_str(), 1);
+  EXPECT_EQ(FindNvdisasm(), program_);
+  std::filesystem::remove(program_);
+  std::string reason;
+  const std::filesystem::path elsewhere = FindNvdisasm(&reason);
+  EXPECT_NE(elsewhere, program_);
+  EXPECT_EQ(elsewhere.empty(), !reason.empty());
+  setenv("PATH", path.c_str(), 1);
+}
+
+TEST(Cubins, FunctionsAndWhatIsCutShortOrNone) {
+  const std::string whole = Cubin();
+  const auto functions = internal::FunctionsOf(whole);
+  ASSERT_EQ(functions.size(), 2u);
+  for (const auto& function : functions) EXPECT_TRUE(function.kernel) << function.name;
+  for (std::size_t length = 0; length < whole.size(); length += 7) {
+    EXPECT_LE(internal::FunctionsOf(std::string_view(whole).substr(0, length)).size(), 2u);
+  }
+  for (std::size_t at = 0; at < whole.size(); at += 3) {  // no byte of it is trusted
+    std::string broken = whole;
+    broken[at] = static_cast<char>(0xff);
+    internal::FunctionsOf(broken);
+  }
 }
 
 }  // namespace
