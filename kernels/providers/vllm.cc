@@ -206,19 +206,10 @@ class MarlinMatmul final : public VllmMatmul {
 
   std::string PathFor(std::int64_t rows) const override {
     if (!use_atomic_add_) return "_C::marlin_gemm";
-    // The operator's own split of many rows, and its limit for each part.
-    const std::int64_t most = n_ <= 4096 ? 128 : 16;
-    bool any = false, all = true;
-    for (std::int64_t rest = rows; rest > 0;) {
-      const std::int64_t blocks = std::min(rest / 64, most);
-      const std::int64_t part = blocks > 0 ? 64 * blocks : rest;
-      const bool adds = (part + 63) / 64 * n_ <= 2048;
-      any = any || adds;
-      all = all && adds;
-      rest -= part;
-    }
-    return any ? all ? "_C::marlin_gemm with atomic adds" : "_C::marlin_gemm with atomic adds for some rows"
-               : "_C::marlin_gemm without atomic adds, which it does not use for so many columns and rows";
+    const std::int64_t atomic = vllm::MarlinAtomicRows(rows, n_);
+    if (atomic == rows) return "_C::marlin_gemm with atomic adds";
+    return atomic > 0 ? "_C::marlin_gemm with atomic adds for " + std::to_string(atomic) + " of the rows"
+                      : "_C::marlin_gemm without atomic adds, which it does not use for so many columns and rows";
   }
 
  protected:
