@@ -31,6 +31,8 @@
 #include "kernels/torch_cuda.h"
 
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 #endif
 
@@ -328,8 +330,7 @@ class GptqMatmul final : public VllmMatmul {
       }
     }
     words_ = linear.qweight.to(device).contiguous().clone();
-    const BoxedOperator shuffle("_C::gptq_shuffle", {"q_weight", "q_perm", "bit"});
-    shuffle(Stack{words_, order_.order, kBits});
+    Shuffle(device);
   }
 
   std::string PathFor(std::int64_t rows) const override {
@@ -345,6 +346,23 @@ class GptqMatmul final : public VllmMatmul {
 
  private:
   static constexpr std::int64_t kOwnRows = 50;  // above which the operator dequantizes
+
+  // In place. With desc_act the operator permutes on the current stream and copies
+  // the result back on the default one, without an order between the two: on
+  // another stream the copy may come first. So it is called on the default stream,
+  // with nothing under way before or after.
+  void Shuffle([[maybe_unused]] at::Device device) {
+    const BoxedOperator shuffle("_C::gptq_shuffle", {"q_weight", "q_perm", "bit"});
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+    c10::cuda::getCurrentCUDAStream(device.index()).synchronize();
+    const c10::cuda::CUDAStream default_stream = c10::cuda::getDefaultCUDAStream(device.index());
+    const c10::cuda::CUDAStreamGuard guard(default_stream);
+    shuffle(Stack{words_, order_.order, kBits});
+    default_stream.synchronize();
+#else
+    shuffle(Stack{words_, order_.order, kBits});
+#endif
+  }
 
   BoxedOperator gemm_;
   bool use_v2_format_ = false;
