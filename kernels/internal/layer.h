@@ -13,8 +13,10 @@ namespace kernels::internal {
 // Throws std::invalid_argument: the layer's name, format and sizes, then `what`.
 [[noreturn]] void Refuse(const QuantizedLinear& linear, const std::string& what);
 
-// Every tensor has the dtype and shape that the format prescribes.
-void CheckLayer(const QuantizedLinear& linear);
+// Every tensor has the dtype and shape that the format prescribes. kAny: scales
+// of AWQ and GPTQ may also be bfloat16 or float32, which no kernel takes.
+enum class Scales : std::uint8_t { kHalf, kAny };
+void CheckLayer(const QuantizedLinear& linear, Scales scales = Scales::kHalf);
 
 // Codes 0..15, row-major [K, N], padding dropped, rows in the checkpoint's order.
 std::vector<std::uint8_t> CodesOf(const QuantizedLinear& linear);
