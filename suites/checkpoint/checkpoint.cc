@@ -29,6 +29,12 @@ TensorTable OpenTensors(const std::filesystem::path& folder) {
   const auto exists = [&](const char* name) { return std::filesystem::exists(folder / name, error); };
   if (exists("model.safetensors") || exists("model.safetensors.index.json")) return SafetensorsReader::Open(folder);
   if (exists("pytorch_model.bin") || exists("pytorch_model.bin.index.json")) return OpenTorchPickle(folder);
+  // AutoGPTQ named the file after its settings: gptq_model-4bit-128g.safetensors.
+  std::vector<std::filesystem::path> others;
+  for (const auto& file : std::filesystem::directory_iterator(folder, error)) {
+    if (file.path().extension() == ".safetensors") others.push_back(file.path());
+  }
+  if (others.size() == 1) return SafetensorsReader::Open(others.front());
   throw CheckpointError(folder.string() +
                         ": no weights; model.safetensors, pytorch_model.bin or an index of their "
                         "shards (model.safetensors.index.json, pytorch_model.bin.index.json) is needed");

@@ -178,6 +178,32 @@ TEST(FiniteTest, FindsTheFirstInEveryDtype) {
   }
 }
 
+// AutoGPTQ: a name of its own, its settings beside config.json.
+TEST_F(EditedFolderTest, AutoGptqNamesItsFileAfterItsSettings) {
+  Copy("gptq_asymmetric");
+  const auto named = path_ / "gptq_model-4bit-32g.safetensors";
+  std::filesystem::rename(path_ / "model.safetensors", named);
+  Config([&](json* config) {
+    WriteFile(path_ / "quantize_config.json", json{{"bits", 4},
+                                                   {"group_size", 32},
+                                                   {"damp_percent", 0.01},
+                                                   {"desc_act", false},
+                                                   {"static_groups", false},
+                                                   {"sym", false},
+                                                   {"true_sequential", true},
+                                                   {"model_name_or_path", nullptr},
+                                                   {"model_file_base_name", "gptq_model-4bit-32g"},
+                                                   {"is_marlin_format", false},
+                                                   {"quant_method", "gptq"}}
+                                                  .dump());
+    config->erase("quantization_config");
+  });
+  EXPECT_EQ(Error(), "");
+  EXPECT_TRUE(OpenCheckpoint(path_)->Quantized(kDown).gptq_v1_zeros);
+  std::filesystem::copy_file(named, path_ / "another.safetensors");
+  EXPECT_THAT(Error(), HasSubstr("no weights"));  // which of the two?
+}
+
 constexpr char kIndex[] = "model.safetensors.index.json";
 constexpr char kShard[] = "model-00001-of-00002.safetensors";
 
