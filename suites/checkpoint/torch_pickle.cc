@@ -61,7 +61,8 @@ constexpr std::array<std::string_view, 2> kLayouts = {
     "torchao.dtypes.uintx.tensor_core_tiled_layout.TensorCoreTiledLayout",
     "torchao.dtypes.affine_quantized_tensor.TensorCoreTiledLayout",
 };
-constexpr std::array<std::string_view, 16> kGlobals = {
+constexpr std::array<std::string_view, 17> kGlobals = {
+    "torch.int32",
     "collections.OrderedDict",
     "torch.bfloat16",
     "torch.float16",

@@ -17,7 +17,7 @@ namespace suites {
 //
 // The pickle machine knows the opcodes of protocol 2 that torch.save() writes,
 // and these globals: collections.OrderedDict, torch.{BFloat16,Half,Float,Int,
-// Long,Char,Byte}Storage, torch.{bfloat16,float16,float32}, torch.device,
+// Long,Char,Byte}Storage, torch.{bfloat16,float16,float32,int32}, torch.device,
 // torch.serialization._get_layout, torch._utils._rebuild_tensor_v2,
 // torch._utils._rebuild_wrapper_subclass, torch._tensor._rebuild_from_type_v2,
 // torchao.quantization.Int4TilePackedTo4dTensor; of torchao before 0.14

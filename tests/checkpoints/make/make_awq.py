@@ -1,13 +1,14 @@
 """usage: make_awq.py SOURCE OUT TEXT GROUP_SIZE [--keep MODULE] [--shard 5GB] [--dtype float16]
 
-AutoAWQ's search stops on group size -1 (a view of (-1, -1)); for that size alone search and clipping are left out, and
-what remains of AutoAWQ is its rounding and packing.
+AutoAWQ's search stops on group size -1 (a view of (-1, -1)), and its packing too (idx // -1); for that size alone search
+and clipping are left out and the packing is told the number of inputs, as AutoAWQ's loader understands -1.
 """
 import argparse
 import pathlib
 
 import torch
 from awq import AutoAWQForCausalLM
+from awq.modules.linear.gemm import WQLinear_GEMM
 from awq.quantize.quantizer import AwqQuantizer
 from awq.utils.module import get_op_name
 from transformers import AutoTokenizer
@@ -37,6 +38,12 @@ if a.group_size == -1:
         return get_op_name(module, prev_op), names, torch.ones(inp.shape[-1])
 
     AwqQuantizer._search_best_scale = no_search
+    from_linear = WQLinear_GEMM.from_linear.__func__
+
+    def whole_columns(cls, linear, w_bit, group_size, *args, **kwargs):
+        return from_linear(cls, linear, w_bit, linear.in_features, *args, **kwargs)
+
+    WQLinear_GEMM.from_linear = classmethod(whole_columns)
 model.quantize(tokenizer, quant_config=config, calib_data=calibration.ids(tokenizer, a.text), max_calib_seq_len=128,
                max_calib_samples=16, apply_clip=a.group_size != -1)
 model.save_quantized(a.out, shard_size=a.shard)

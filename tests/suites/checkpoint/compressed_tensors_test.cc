@@ -1,4 +1,5 @@
 // llm-compressor's files as GPTQ words, and what is refused of them and of shards.
+#include <ATen/ops/full.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
