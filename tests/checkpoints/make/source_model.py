@@ -1,7 +1,10 @@
 """A small random Qwen3 that the tools quantize.
 
 usage: source_model.py OUT --tokenizer FOLDER [--hidden 128 --mlp 256 --layers 2 --heads 4 --kv-heads 2 --head-dim 32]
-                       [--dtype float16] [--untied]
+                       [--dtype float16] [--untied] [--one-sided]
+
+--one-sided: every fifth output of a linear layer has positive weights alone, every fifth negative ones, so that
+asymmetric zero points reach 0 and 15.
 """
 import argparse
 import pathlib
@@ -21,6 +24,7 @@ parser.add_argument("--kv-heads", type=int, default=2)
 parser.add_argument("--head-dim", type=int, default=32)
 parser.add_argument("--dtype", default="float16")
 parser.add_argument("--untied", action="store_true")
+parser.add_argument("--one-sided", action="store_true")
 a = parser.parse_args()
 
 torch.manual_seed(20250729)
@@ -39,6 +43,9 @@ with torch.no_grad():
             tensor.normal_(0.0, 1.0 / tensor.shape[1] ** 0.5)
             # Some inputs matter more than others, as in trained models.
             tensor.mul_(torch.empty(tensor.shape[1]).normal_(0.0, 0.5).exp())
+            if a.one_sided:
+                tensor[0::5].abs_()
+                tensor[1::5].abs_().neg_()
 model.to(getattr(torch, a.dtype)).save_pretrained(a.out)
 for name in ("tokenizer.json", "tokenizer_config.json"):
     shutil.copyfile(a.tokenizer / name, a.out / name)
