@@ -3,6 +3,7 @@
 #include <ATen/ops/full.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,6 +12,7 @@
 
 #include "suites/checkpoint/finite.h"
 #include "suites/checkpoint/json_file.h"
+#include "suites/checkpoint/load_watch.h"
 #include "suites/checkpoint/qwen3_tensors.h"
 #include "suites/checkpoint/safetensors.h"
 #include "suites/checkpoint/tensor_view.h"
@@ -54,6 +56,7 @@ class FolderCheckpoint : public Checkpoint {
   at::Tensor Dense(const std::string& name) const override {
     if (name == "lm_head.weight" && config_.tie_word_embeddings) return Dense("model.embed_tokens.weight");
     at::Tensor tensor = TensorView(name, DenseEntry(name, DenseShape(name)));
+    watch_.HandedOut(name, {&tensor, 1});
     CheckFinite(name, tensor);
     return tensor;
   }
@@ -70,6 +73,7 @@ class FolderCheckpoint : public Checkpoint {
     if (!IsQuantized(module)) Fail(module, "is not stored quantized");
     kernels::QuantizedLinear linear = Entry(module, shape->second);
     if (linear.g_idx.defined()) CheckGroupIndex(linear);
+    watch_.HandedOut(module, PartsOf(linear));  // as stored: what follows may be copies
     for (at::Tensor* tensor : {&linear.qweight, &linear.qzeros, &linear.scales}) {
       if (tensor->defined()) *tensor = tensor->contiguous();
     }
@@ -79,7 +83,24 @@ class FolderCheckpoint : public Checkpoint {
     return linear;
   }
 
+  void SetProgress(LoadProgress progress) override {
+    std::uint64_t total = 0;
+    for (const auto& [name, shape] : expected_.dense) total += DenseEntry(name, shape).data.size();
+    for (const auto& [module, shape] : expected_.linear) {
+      if (IsQuantized(module)) {
+        for (const at::Tensor& part : PartsOf(Entry(module, shape))) total += part.defined() ? part.nbytes() : 0;
+      } else {
+        total += DenseEntry(module + ".weight", {shape.n, shape.k}).data.size();
+      }
+    }
+    watch_.SetProgress(std::move(progress), total);
+  }
+
  private:
+  static std::array<at::Tensor, 4> PartsOf(const kernels::QuantizedLinear& linear) {
+    return {linear.qweight, linear.qzeros, linear.scales, linear.g_idx};
+  }
+
   [[noreturn]] void Fail(const std::string& name, const std::string& reason) const {
     throw CheckpointError(file_.path().string() + ": " + Quoted(name) + ": " + reason);
   }
@@ -311,6 +332,7 @@ class FolderCheckpoint : public Checkpoint {
   ModelConfig config_;
   TensorTable file_;
   Qwen3Tensors expected_;
+  mutable LoadWatch watch_;
 };
 
 }  // namespace

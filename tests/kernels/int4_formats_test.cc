@@ -141,8 +141,12 @@ TEST(Errors, NameTheLayerAndTheTensor) {
   EXPECT_THAT(ErrorOf([&] { Dequantize(bad); }), AllOf(HasSubstr("layers.0.test_proj (awq, K = 256, N = 16)"),
                                                        HasSubstr("qweight must be Int [256, 2], but is Int [128, 2]")));
   bad = good;
+  bad.scales = good.scales.to(at::kDouble);
+  EXPECT_THAT(ErrorOf([&] { Dequantize(bad); }), HasSubstr("scales must be Half [2, 16], but is Double [2, 16]"));
+  // Wider scales can be dequantized; the kernels multiply by float16.
   bad.scales = good.scales.to(at::kFloat);
-  EXPECT_THAT(ErrorOf([&] { Dequantize(bad); }), HasSubstr("scales must be Half [2, 16], but is Float [2, 16]"));
+  EXPECT_EQ(ErrorOf([&] { Dequantize(bad); }), "");
+  EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({.family = "awq"}, bad); }), HasSubstr("its scales are Float"));
   bad = good;
   bad.qzeros = at::Tensor();
   EXPECT_THAT(ErrorOf([&] { Dequantize(bad); }), HasSubstr("qzeros must be Int [2, 2], but is missing"));
@@ -169,7 +173,8 @@ TEST(Errors, KernelsRefuseWhatTheyCannotDo) {
   EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"tinygemm"}, tiles); }), HasSubstr("N to be a multiple of 16"));
   EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"cutlass"}, awq); }),
               AllOf(HasSubstr("no INT4 kernel cutlass/auto/cpu"), HasSubstr("marlin/builtin/cpu")));
-  EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"marlin", "auto", "cuda"}, awq); }), HasSubstr("marlin/auto/cuda"));
+  EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"marlin", "auto", "tpu"}, awq); }), HasSubstr("marlin/auto/tpu"));
+  EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"marlin", "auto", "cuda:99"}, awq); }), HasSubstr("device \"cuda:99\""));
   QuantizedLinear uneven = gptq;
   uneven.g_idx = at::zeros({256}, at::kInt);
   EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"gptq"}, uneven); }), HasSubstr("does not give each group 128 rows"));

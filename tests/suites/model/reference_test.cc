@@ -34,7 +34,7 @@ class ReferenceTest : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Checkpoints, ReferenceTest,
                          testing::Values("awq", "awq_group32_shards", "awq_group64", "awq_columns", "gptq_desc_act",
                                          "gptq_asymmetric", "gptq_v2_desc_act", "ct_symmetric", "ct_asymmetric",
-                                         "ct_actorder", "ct_channel", "torchao", "torchao_012"),
+                                         "ct_actorder", "ct_channel", "torchao", "torchao_012", "torchao_018"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(ReferenceTest, TeacherForcedLogitsOfTheShortPrompt) {
@@ -129,7 +129,7 @@ const std::vector<std::pair<std::string, std::vector<const char*>>>& FormatsAndC
       {"gptq",
        {"gptq_desc_act", "gptq_asymmetric", "gptq_v2_desc_act", "ct_symmetric", "ct_asymmetric", "ct_actorder",
         "ct_channel"}},
-      {"torchao", {"torchao", "torchao_012"}}};
+      {"torchao", {"torchao", "torchao_012", "torchao_018"}}};
   return all;
 }
 bool Serves(const std::string& family, const std::string& format) {
