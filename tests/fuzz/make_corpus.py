@@ -197,8 +197,10 @@ def make_tokenizers():
 
 
 def make_templates():
-    for name, path in {"qwen3_like": "gptq_desc_act/chat_template.jinja"}.items():
-        write("template", name, (DATA / "checkpoints" / path).read_bytes())
+    for name in ("thinking_and_tools", "corners"):
+        write("template", name, (DATA / "chat_templates" / (name + ".jinja")).read_bytes())
+    write("template", "short", b"{% for m in messages %}{{ m.role ~ m['content'][:3] | tojson }}{% endfor %}"
+          b'\xff[{"role": "user", "content": "abcd"}]')
 
 
 def make_configs():
@@ -236,6 +238,7 @@ if __name__ == "__main__":
     make_safetensors()
     make_pickles()
     make_tokenizers()
+    make_templates()
     make_configs()
     make_variants()
     make_results()

@@ -132,6 +132,7 @@ int main(int argc, char** argv) {
   for (const Bytes& bytes : seeds) Run(bytes);
   Mutator mutator(seed, seeds);
   for (std::uint64_t i = 0; i < runs; ++i) Run(mutator.Next());
-  std::printf("%zu files and %llu mutations of them: no finding\n", seeds.size(), static_cast<unsigned long long>(runs));
+  std::printf("%zu files and %llu mutations of them: no finding\n", seeds.size(),
+              static_cast<unsigned long long>(runs));
   return 0;
 }
