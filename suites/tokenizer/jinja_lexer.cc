@@ -151,12 +151,21 @@ class Lexer {
       while (size < rest.size() && IsDigit(rest[size])) ++size;
     };
     digits();
-    const bool real = size + 1 < rest.size() && rest[size] == '.' && IsDigit(rest[size + 1]);
-    if (real) {
+    bool real = false;
+    if (size + 1 < rest.size() && rest[size] == '.' && IsDigit(rest[size + 1])) {
+      real = true;
       ++size;
       digits();
     }
-    if (size < rest.size() && (IsNameStart(rest[size]) || size > 18)) Fail("a number that is not read");
+    if (size < rest.size() && (rest[size] == 'e' || rest[size] == 'E')) {
+      const bool sign = size + 1 < rest.size() && (rest[size + 1] == '-' || rest[size + 1] == '+');
+      if (const std::size_t at = size + (sign ? 2 : 1); at < rest.size() && IsDigit(rest[at])) {
+        real = true;
+        size = at;
+        digits();
+      }
+    }
+    if (size < rest.size() && IsNameStart(rest[size])) Fail("a number that is not read");
     Push(real ? Token::Kind::kFloat : Token::Kind::kInt, std::string(rest.substr(0, size)));
     Advance(size);
   }
