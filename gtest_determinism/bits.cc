@@ -1,5 +1,6 @@
 #include "gtest_determinism/bits.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -33,6 +34,34 @@ const MemorySpace& HostMemory() {
   // Never destroyed: views may outlive main().
   static const Host* const host = new Host;
   return *host;
+}
+
+std::vector<std::int64_t> MemorySpace::ElementsHolding(const void* data, std::size_t elements, std::size_t size,
+                                                       std::uint8_t value,
+                                                       const std::vector<std::int64_t>* among) const {
+  const auto* begin = static_cast<const unsigned char*>(data);
+  const auto holds = [&](const unsigned char* p) {
+    return std::all_of(p, p + size, [&](unsigned char byte) { return byte == value; });
+  };
+  std::vector<std::int64_t> found;
+  if (among != nullptr) {
+    std::vector<unsigned char> element(size);
+    for (const std::int64_t index : *among) {
+      CopyToHost(element.data(), begin + static_cast<std::size_t>(index) * size, size);
+      if (holds(element.data())) found.push_back(index);
+    }
+    return found;
+  }
+  const std::size_t each = std::max<std::size_t>((std::size_t{1} << 20) / size, 1);
+  std::vector<unsigned char> piece(std::min(each, elements) * size);
+  for (std::size_t at = 0; at < elements; at += each) {
+    const std::size_t count = std::min(each, elements - at);
+    CopyToHost(piece.data(), begin + at * size, count * size);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (holds(piece.data() + i * size)) found.push_back(static_cast<std::int64_t>(at + i));
+    }
+  }
+  return found;
 }
 
 std::size_t SizeOf(DType dtype) {

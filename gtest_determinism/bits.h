@@ -89,6 +89,12 @@ class MemorySpace {
   // TreeDigest() of the bytes (digest.h). This one copies them to the host
   // piece by piece; a device can compute the same where the bytes lie.
   virtual Digest DigestOf(const void* data, std::size_t bytes) const;
+  // Indices, ascending, of the elements of `size` bytes all of which are `value`:
+  // of all `elements` at `data`, or of those `among` names. This one copies them
+  // to the host piece by piece; a device can look where the bytes lie.
+  virtual std::vector<std::int64_t> ElementsHolding(const void* data, std::size_t elements, std::size_t size,
+                                                    std::uint8_t value,
+                                                    const std::vector<std::int64_t>* among = nullptr) const;
 };
 
 }  // namespace gtest_determinism

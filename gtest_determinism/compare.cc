@@ -69,6 +69,10 @@ std::optional<Divergence> CompareTraces(const Trace& expected, const Trace& actu
 
 namespace internal {
 
+bool HaveSameBits(const Trace& expected, const Trace& actual) {
+  return std::equal(expected.begin(), expected.end(), actual.begin(), actual.end(), SameBits);
+}
+
 Divergence DescribeDifferentDigests(const Trace& expected, const Trace& actual) {
   Divergence divergence;
   const int first = FindDifferentParts(expected, actual, SameForm, divergence);

@@ -16,6 +16,10 @@ std::optional<Divergence> CompareTraces(const Trace& expected, const Trace& actu
 
 namespace internal {
 
+// Whether CompareTraces() would return nothing; what differs is not looked at
+// any closer, so that bytes stay in their space.
+bool HaveSameBits(const Trace& expected, const Trace& actual);
+
 // For traces whose digests differ where the bytes of `expected` were not kept:
 // the first part whose name or form differs, else no part (part_index -1).
 Divergence DescribeDifferentDigests(const Trace& expected, const Trace& actual);

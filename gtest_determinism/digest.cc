@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #define XXH_INLINE_ALL
@@ -35,35 +36,45 @@ class Hasher {
   XXH3_state_t state_;
 };
 
-void UpdateChunks(Hasher& hasher, const void* data, std::size_t bytes) {
-  const auto* p = static_cast<const unsigned char*>(data);
+// Appends the digest of each chunk.
+void AppendChunks(std::vector<unsigned char>& level, const unsigned char* p, std::size_t bytes) {
   for (std::size_t at = 0; at < bytes; at += kDigestChunkBytes) {
     const Digest chunk = Hasher::Canonical(XXH3_128bits(p + at, std::min(kDigestChunkBytes, bytes - at)));
-    hasher.Update(chunk.data(), chunk.size());
+    level.insert(level.end(), chunk.begin(), chunk.end());
   }
+}
+
+// From the digests of the chunks of `bytes` bytes.
+Digest FinishTree(std::vector<unsigned char> level, std::size_t bytes) {
+  while (level.size() > kDigestChunkBytes) {
+    std::vector<unsigned char> next;
+    AppendChunks(next, level.data(), level.size());
+    level.swap(next);
+  }
+  Hasher hasher;
+  hasher.Update(level.data(), level.size());
+  hasher.UpdateU64(bytes);
+  return hasher.Finish();
 }
 
 }  // namespace
 
 Digest TreeDigest(const void* data, std::size_t bytes) {
-  Hasher hasher;
-  UpdateChunks(hasher, data, bytes);
-  hasher.UpdateU64(bytes);
-  return hasher.Finish();
+  std::vector<unsigned char> level;
+  AppendChunks(level, static_cast<const unsigned char*>(data), bytes);
+  return FinishTree(std::move(level), bytes);
 }
 
 Digest MemorySpace::DigestOf(const void* data, std::size_t bytes) const {
   if (this == &HostMemory()) return TreeDigest(data, bytes);
   constexpr std::size_t kPiece = 256 * kDigestChunkBytes;
-  std::vector<unsigned char> piece(std::min(kPiece, bytes));
-  Hasher hasher;
+  std::vector<unsigned char> piece(std::min(kPiece, bytes)), level;
   for (std::size_t at = 0; at < bytes; at += kPiece) {
     const std::size_t n = std::min(kPiece, bytes - at);
     CopyToHost(piece.data(), static_cast<const unsigned char*>(data) + at, n);
-    UpdateChunks(hasher, piece.data(), n);
+    AppendChunks(level, piece.data(), n);
   }
-  hasher.UpdateU64(bytes);
-  return hasher.Finish();
+  return FinishTree(std::move(level), bytes);
 }
 
 Digest DigestOf(const Trace& trace) {

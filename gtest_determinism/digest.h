@@ -1,13 +1,17 @@
 // The 128-bit digest that names patterns.
 //
-// TreeDigest of n bytes b is
+// TreeDigest of n bytes is made level by level. The bytes are cut into chunks of
+// 4096, the last of which may be shorter, and each chunk is replaced by its 16
+// bytes of X; that is done once, and again while more than 4096 bytes are left.
+// With b_1 for what is left then, the digest is
 //
-//   X(D_0 . D_1 . ... . D_{c-1} . n)    with  D_i = X(b[4096 i, min(4096 (i + 1), n)))
+//   X(b_1 . n)
 //
 // where X is XXH3-128 with seed 0 in its canonical, big-endian form of 16
-// bytes, "." concatenates, c = ceil(n / 4096), and n is a little-endian u64.
-// The chunks are independent of each other, so that a GPU computes D_i in
-// parallel and gets the same digest; their order counts.
+// bytes, "." concatenates, and n is a little-endian u64. So up to 1 MiB there is
+// one level, up to 256 MiB there are two. The chunks of a level are independent
+// of each other, so that a GPU computes them in parallel and gets the same
+// digest; their order counts.
 //
 // XXH3: github.com/Cyan4973/xxHash, doc/xxhash_spec.md. It is not a
 // cryptographic hash. The chance that two given different patterns share a

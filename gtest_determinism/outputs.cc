@@ -114,35 +114,16 @@ void Outputs::CheckFences(const Buffered& buffer) const {
 }
 
 void Outputs::CheckWritten(Buffered& buffer) const {
-  constexpr std::size_t kPiece = std::size_t{1} << 20;  // a multiple of every element size
-  const std::size_t size = SizeOf(buffer.view.dtype);
-  const std::uint8_t poison = PoisonOf(run_);
-  const auto* begin = static_cast<const unsigned char*>(buffer.view.data);
-  const auto holds_poison = [&](const unsigned char* p) {
-    return std::all_of(p, p + size, [&](unsigned char byte) { return byte == poison; });
-  };
-  if (buffer.collected_runs++ == 0) {
-    std::vector<unsigned char> piece(std::min(kPiece, buffer.view.bytes));
-    for (std::size_t at = 0; at < buffer.view.bytes; at += kPiece) {
-      const std::size_t bytes = std::min(kPiece, buffer.view.bytes - at);
-      buffer.view.space->CopyToHost(piece.data(), begin + at, bytes);
-      for (std::size_t i = 0; i < bytes; i += size) {
-        if (holds_poison(piece.data() + i)) buffer.unwritten.push_back(static_cast<std::int64_t>((at + i) / size));
-      }
-    }
-    return;
-  }
-  if (buffer.unwritten.empty()) return;
-  std::vector<unsigned char> element(size);
-  std::erase_if(buffer.unwritten, [&](std::int64_t index) {
-    buffer.view.space->CopyToHost(element.data(), begin + static_cast<std::size_t>(index) * size, size);
-    return !holds_poison(element.data());
-  });
-  if (buffer.unwritten.empty()) return;
+  const BitView& view = buffer.view;
+  const std::size_t elements = view.bytes / SizeOf(view.dtype);
+  const bool first = buffer.collected_runs++ == 0;
+  if (!first && buffer.unwritten.empty()) return;
+  buffer.unwritten = view.space->ElementsHolding(view.data, elements, SizeOf(view.dtype), PoisonOf(run_),
+                                                 first ? nullptr : &buffer.unwritten);
+  if (first || buffer.unwritten.empty()) return;
   throw OutputError("element " + std::to_string(buffer.unwritten.front()) + " of output '" + buffer.name +
                     "' was never written: it still holds the poison of each run (" +
-                    std::to_string(buffer.unwritten.size()) + " of " + std::to_string(buffer.view.bytes / size) +
-                    " elements)");
+                    std::to_string(buffer.unwritten.size()) + " of " + std::to_string(elements) + " elements)");
 }
 
 std::string Outputs::ExplainElement(std::size_t part, std::int64_t element, const BitView& kept_of_run0) const {

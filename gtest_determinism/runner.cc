@@ -93,6 +93,13 @@ std::optional<Divergence> CompareWith(const Reference& reference, const Trace& a
   return DescribeDifferentDigests(reference.kept, actual);
 }
 
+// The same without what it is that differs: that is said of the first run only, and
+// looking for it takes the bytes to the host.
+bool Differs(const Reference& reference, const Trace& actual) {
+  if (!reference.digest_only) return !HaveSameBits(reference.kept, actual);
+  return *reference.digest != DigestOf(actual);
+}
+
 class Runner {
  public:
   Runner(Subject& subject, const Options& options) : subject_(subject), options_(options) {}
@@ -301,9 +308,16 @@ class Runner {
 
   void CompareRun(int input, int run, const Trace& trace) {
     ++comparisons_;
-    std::optional<Divergence> divergence = CompareWith(reference_, trace);
+    std::optional<Divergence> divergence;
+    bool differs = false;
+    if (report_.first_divergence) {
+      differs = Differs(reference_, trace);
+    } else {
+      divergence = CompareWith(reference_, trace);
+      differs = divergence.has_value();
+    }
     std::size_t pattern = 0;
-    if (divergence) {
+    if (differs) {
       ++deviations_;
       const Digest digest = DigestOf(trace);
       // From 1 on: bytes said that it is not pattern 0, whatever its digest.
@@ -316,8 +330,8 @@ class Runner {
       report_.patterns = patterns_;
       report_.pattern_of_run.push_back(static_cast<int>(pattern));
     }
-    if (!divergence) return;
-    if (!report_.first_divergence) {
+    if (!differs) return;
+    if (divergence) {
       divergence->run = run;
       divergence->input = input;
       if (divergence->part_index >= 0 && divergence->diff.element >= 0) {

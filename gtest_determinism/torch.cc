@@ -1,9 +1,20 @@
 #include "gtest_determinism/torch.h"
 
+#include <algorithm>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
+
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "gtest_determinism/cuda.h"
+#include "gtest_determinism/cuda_perturbations.h"
+#endif
 
 namespace gtest_determinism {
 namespace {
@@ -52,15 +63,77 @@ std::pair<DType, std::int64_t> DTypeOf(const at::Tensor& tensor) {
   }
 }
 
+void RefuseDevice(std::string_view name, const at::Device& device) {
+  if (device.is_cpu()) return;
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+  if (device.is_cuda()) return;
+  Refuse(name, "is on " + device.str() + ": this adapter reads tensors on CPU and CUDA only, copy it with .cpu()");
+#else
+  Refuse(name, "is on " + device.str() + ": this adapter was built without device code, copy it with .cpu()");
+#endif
+}
+
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+
+namespace allocator = c10::cuda::CUDACachingAllocator;
+
+// Taken in this order each free block is the smallest that fits, so that it is
+// the one that is handed out.
+std::vector<std::size_t> FreeBlocks(int device) {
+  std::vector<std::size_t> sizes;
+  for (const auto& segment : allocator::snapshot().segments) {
+    if (segment.device != device) continue;
+    for (const auto& block : segment.blocks) {
+      if (!block.allocated && !block.active) sizes.push_back(block.size);
+    }
+  }
+  std::sort(sizes.begin(), sizes.end(), std::greater<>());
+  for (std::size_t size = std::size_t{32} << 20; size >= 512; size /= 2) sizes.push_back(size);
+  return sizes;
+}
+
+// WorkspacePoison() on the stream that is current when a run begins.
+class TorchPoison final : public Perturbation {
+ public:
+  explicit TorchPoison(int device) : device_(device) {}
+
+  std::string Name() const override { return "torch_workspace_poison"; }
+
+  void Apply(int run, std::uint64_t seed) override {
+    CudaMemory(device_);                           // a clear error where there is no such device
+    if (!allocator::get()->initialized()) return;  // nothing was ever allocated
+    WorkspacePoisonOptions options;
+    options.device = device_;
+    options.sizes = [this] { return FreeBlocks(device_); };
+    options.allocator.allocate = [](std::size_t bytes) { return allocator::raw_alloc(bytes); };
+    options.allocator.free = [](void* memory) { allocator::raw_delete(memory); };
+    options.allocator.stream = c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device_)).stream();
+    WorkspacePoison(std::move(options))->Apply(run, seed);
+  }
+
+  void Undo() override {}
+
+ private:
+  const int device_;
+};
+
+#endif
+
 }  // namespace
+
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+std::shared_ptr<Perturbation> TorchWorkspacePoison(int device) { return std::make_shared<TorchPoison>(device); }
+#else
+std::shared_ptr<Perturbation> TorchWorkspacePoison(int /*device*/) {
+  throw std::invalid_argument("TorchWorkspacePoison: this adapter was built without device code");
+}
+#endif
 
 void AppendBits(Trace& trace, std::string_view name, const at::Tensor& tensor) {
   if (!tensor.defined()) Refuse(name, "is undefined");
   if (tensor.layout() != at::kStrided) Refuse(name, "is sparse: compare its indices and values");
   if (tensor.is_quantized()) Refuse(name, "is quantized: compare int_repr(), the scales and the zero points");
-  if (!tensor.device().is_cpu()) {
-    Refuse(name, "is on " + tensor.device().str() + ": this adapter reads CPU tensors only, copy it with .cpu()");
-  }
+  RefuseDevice(name, tensor.device());
   auto held = std::make_shared<at::Tensor>(tensor.detach().resolve_conj().resolve_neg().contiguous());
   const auto [dtype, words] = DTypeOf(*held);
   BitView view;
@@ -69,6 +142,13 @@ void AppendBits(Trace& trace, std::string_view name, const at::Tensor& tensor) {
   view.dtype = dtype;
   view.shape.assign(held->sizes().begin(), held->sizes().end());
   if (words > 1) view.shape.push_back(words);
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+  if (held->is_cuda()) {
+    view.space = &CudaMemory(held->device().index());
+    // The copy that contiguous() may have made, too.
+    c10::cuda::getCurrentCUDAStream(held->device().index()).synchronize();
+  }
+#endif
   view.owner = std::move(held);
   trace.push_back({std::string(name), std::move(view)});
 }

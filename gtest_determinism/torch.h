@@ -4,20 +4,32 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <string_view>
 
 #include "gtest_determinism/bits.h"
+#include "gtest_determinism/options.h"
 
 namespace gtest_determinism {
 
 // One part with the tensor's dtype and sizes, in row-major order: a tensor that
-// is not contiguous, or is a lazy conjugate or negative, is copied. Complex
-// numbers are pairs of floats, with an extent of 2 at the end; dtypes that DType
-// does not name (float8) are opaque bytes, with an extent of their size at the
-// end where it is more than 1.
+// is not contiguous, or is a lazy conjugate or negative, is copied where it lies.
+// Complex numbers are pairs of floats, with an extent of 2 at the end; dtypes
+// that DType does not name (float8) are opaque bytes, with an extent of their
+// size at the end where it is more than 1. A tensor on a GPU is a view of its
+// memory there, in CudaMemory() (cuda.h); the current stream of its device is
+// waited for.
 // Throws std::invalid_argument, one line, for a tensor that is undefined,
-// sparse, quantized, or not on the CPU.
+// sparse, quantized, on another kind of device, or on a GPU where this library
+// was built without device code.
 void AppendBits(Trace& trace, std::string_view name, const at::Tensor& tensor);
+
+// Before a run the blocks that torch's caching allocator holds free on a GPU, for
+// the current stream, are filled with a byte that changes from run to run, and so
+// is a fresh block of each power of two from 32 MiB down. See WorkspacePoison() in
+// cuda_perturbations.h. Throws std::invalid_argument where this library was built
+// without device code.
+std::shared_ptr<Perturbation> TorchWorkspacePoison(int device = 0);
 
 }  // namespace gtest_determinism
 

@@ -5,6 +5,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 
+#include <algorithm>
+#include <numeric>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -41,7 +43,10 @@ void CheckTensor(const QuantizedLinear& linear, const char* what, const at::Tens
   if (tensor.scalar_type() != dtype || tensor.sizes() != shape) {
     Refuse(linear, wanted + ", but is " + at::toString(tensor.scalar_type()) + " " + ShapeText(tensor.sizes()));
   }
-  if (!tensor.device().is_cpu()) Refuse(linear, std::string(what) + " must lie in host memory");
+  if (tensor.device() != linear.qweight.device()) {
+    Refuse(linear, std::string(what) + " lies on " + tensor.device().str() + ", but the codes on " +
+                       linear.qweight.device().str());
+  }
 }
 
 template <typename T>
@@ -73,7 +78,7 @@ void CheckLayer(const QuantizedLinear& linear) {
       CheckTensor(linear, "scales", linear.scales, at::kHalf, {groups, n});
       if (linear.g_idx.defined()) {
         CheckTensor(linear, "g_idx", linear.g_idx, at::kInt, {k});
-        const at::Tensor g_idx = linear.g_idx.contiguous();
+        const at::Tensor g_idx = linear.g_idx.cpu().contiguous();
         for (const std::int32_t g : Elements<std::int32_t>(g_idx)) {
           if (g < 0 || g >= groups) {
             Refuse(linear,
@@ -96,6 +101,40 @@ void CheckLayer(const QuantizedLinear& linear) {
       CheckTensor(linear, "zero_point", linear.qzeros, at::kBFloat16, {groups, n});
       break;
   }
+}
+
+QuantizedLinear OnDevice(const QuantizedLinear& linear, at::Device device) {
+  QuantizedLinear moved = linear;
+  for (at::Tensor* const tensor : {&moved.qweight, &moved.qzeros, &moved.scales, &moved.g_idx}) {
+    if (tensor->defined()) *tensor = tensor->to(device);
+  }
+  return moved;
+}
+
+std::vector<std::int64_t> RowOrder(const QuantizedLinear& linear) {
+  if (!linear.g_idx.defined()) return {};
+  std::vector<std::int64_t> order(static_cast<std::size_t>(linear.k));
+  std::iota(order.begin(), order.end(), 0);
+  const at::Tensor g_idx = linear.g_idx.cpu().contiguous();
+  const std::int32_t* const group = g_idx.const_data_ptr<std::int32_t>();
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return group[a] < group[b]; });
+  for (std::int64_t i = 0; i < linear.k; ++i) {
+    if (group[order[i]] != i / linear.group_size) {
+      Refuse(linear, "g_idx does not give each group " + std::to_string(linear.group_size) + " rows");
+    }
+  }
+  return std::is_sorted(order.begin(), order.end()) ? std::vector<std::int64_t>{} : order;
+}
+
+void CheckGroups(const QuantizedLinear& linear) {
+  if (linear.group_size % 8 != 0) {
+    Refuse(linear, "the kernel needs a group size that is a multiple of 8, not " + std::to_string(linear.group_size));
+  }
+}
+
+void RefuseFormat(const QuantizedLinear& linear, const KernelIdentity& identity, const char* reads) {
+  Refuse(linear, "kernel " + identity.family + "/" + identity.provider + " reads " + reads + ", not " +
+                     std::string(NameOf(linear.format)));
 }
 
 std::vector<std::uint8_t> CodesOf(const QuantizedLinear& linear) {
@@ -140,8 +179,9 @@ std::string_view NameOf(Format format) {
   return "unknown";
 }
 
-at::Tensor Dequantize(const QuantizedLinear& linear) {
-  internal::CheckLayer(linear);
+at::Tensor Dequantize(const QuantizedLinear& on_any_device) {
+  internal::CheckLayer(on_any_device);
+  const QuantizedLinear linear = internal::OnDevice(on_any_device, at::kCPU);
   const std::int64_t k = linear.k, n = linear.n;
   const std::vector<std::uint8_t> codes = internal::CodesOf(linear);
   at::Tensor weights = at::empty({k, n}, at::kFloat);

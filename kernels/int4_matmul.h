@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,7 +31,8 @@ enum class Format : std::uint8_t {
 };
 std::string_view NameOf(Format format);
 
-// One linear layer as it came from the checkpoint, host memory, layout of `format`.
+// One linear layer as it came from the checkpoint, layout of `format`. Its tensors
+// lie together in host memory or on one device.
 struct QuantizedLinear {
   std::string name;  // "model.layers.0.mlp.down_proj"
   Format format = Format::kAwq;
@@ -72,20 +74,31 @@ struct KernelIdentity {
   // Rows of K behind each partial sum that is rounded to fp16 before it is added
   // to the others; 0 where nothing is rounded in between.
   std::int64_t rows_per_partial_sum = 0;
+  // On a device: parts of the demangled names of the device functions that
+  // multiply, by which a profile shows that this kernel ran. One of them runs in
+  // every call; where the weights are first dequantized, it is that function.
+  std::vector<std::string> device_functions = {};
 };
 
 // A layer's weights in the layout of one kernel, ready to multiply.
 class Int4Matmul {
  public:
   virtual ~Int4Matmul() = default;
-  // x: [M, K] contiguous, fp16 (tinygemm: bf16). Returns [M, N] of the same type.
+  // x: [M, K] contiguous, fp16 (tinygemm: bf16), on the kernel's device. Returns
+  // [M, N] of the same type. Throws std::invalid_argument where x is not so.
   // Runs as a torch operator, so that at::RecordFunction sees it, and follows
   // at::globalContext().deterministicAlgorithms().
   virtual at::Tensor Forward(const at::Tensor& x) const = 0;
   // The same multiplication by the ordered twin, whatever the switch says;
   // for a kernel without a twin the same as Forward().
   virtual at::Tensor ForwardOrdered(const at::Tensor& x) const = 0;
+  // Which way that many rows take, for a kernel that has several: "stream, K in 4
+  // splits", "dequantize, then at::mm". For people; "" where there is one way.
+  virtual std::string PathFor(std::int64_t /*rows*/) const { return ""; }
   virtual const KernelIdentity& identity() const = 0;
+  // The operator that a profile shows for so many rows: identity().op, unless a
+  // foreign kernel leaves it for another one.
+  virtual std::string OperatorFor(std::int64_t /*rows*/) const { return identity().op; }
   virtual std::int64_t k() const = 0;
   virtual std::int64_t n() const = 0;
 };
@@ -93,16 +106,22 @@ class Int4Matmul {
 struct KernelRequest {
   std::string family;
   std::string provider = "auto";
-  std::string device = "cpu";
+  std::string device = "cpu";  // or "cuda", "cuda:N"
+  // Switches of a foreign kernel by name (kernels/providers/vllm.h); a kernel
+  // that does not know one refuses it.
+  std::map<std::string, std::string> options = {};
 };
 
 // Families that can be named in variants.json ("openvino" is not one: its
-// runtime holds its own kernels).
+// runtime holds its own kernels). Those of "cuda" are there in a build with device
+// code, whether or not there is a device.
 std::vector<KernelIdentity> RegisteredKernels();
 
-// Repacks `linear` for a kernel. Throws std::invalid_argument with one line that
+// Repacks `linear` for a kernel, after copying it to the kernel's device where it
+// does not lie there already. Throws std::invalid_argument with one line that
 // names the layer, the kernel and what does not fit (a format that the family
-// does not read, desc_act, a group size, N not a multiple of 8).
+// does not read, desc_act, a group size, N not a multiple of 8), or says why there
+// is no such device.
 std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const QuantizedLinear& linear);
 
 }  // namespace kernels

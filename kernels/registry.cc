@@ -2,11 +2,14 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/int4_matmul.h"
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
+#include "kernels/providers/vllm.h"
+#include "kernels/torch_cuda.h"
 
 namespace kernels {
 namespace {
@@ -21,37 +24,114 @@ const std::vector<Entry>& Table() {
   // Raised when a kernel's bits may change.
   static const std::string kBuiltin = "1";
   static const std::vector<Entry> table = {
-      {{"marlin", "builtin", "cpu", kBuiltin, "determinism_int4::marlin_gemm", "", Property::kBitExact},
-       internal::MakeMarlinCpu},
-      {{"awq", "builtin", "cpu", kBuiltin, "determinism_int4::awq_gemm", "", Property::kBitExact},
-       internal::MakeAwqCpu},
-      {{"gptq", "builtin", "cpu", kBuiltin, "determinism_int4::gptq_gemm", "determinism_int4::gptq_gemm_ordered",
-        Property::kArrivalOrder, /*rows_per_partial_sum=*/128},
-       internal::MakeGptqCpu},
-      {{"tinygemm", "aten", "cpu", TORCH_VERSION, "aten::_weight_int4pack_mm_for_cpu", "", Property::kUnknown},
-       internal::MakeTinygemmCpu},
+    {{"marlin", "builtin", "cpu", kBuiltin, "determinism_int4::marlin_gemm", "", Property::kBitExact},
+     internal::MakeMarlinCpu},
+    {{"awq", "builtin", "cpu", kBuiltin, "determinism_int4::awq_gemm", "", Property::kBitExact}, internal::MakeAwqCpu},
+    {{"gptq", "builtin", "cpu", kBuiltin, "determinism_int4::gptq_gemm", "determinism_int4::gptq_gemm_ordered",
+      Property::kArrivalOrder, /*rows_per_partial_sum=*/128},
+     internal::MakeGptqCpu},
+    {{"tinygemm", "aten", "cpu", TORCH_VERSION, "aten::_weight_int4pack_mm_for_cpu", "", Property::kUnknown},
+     internal::MakeTinygemmCpu},
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+    {{"marlin",
+      "builtin",
+      "cuda",
+      kBuiltin,
+      "determinism_int4::marlin_gemm",
+      "",
+      Property::kBitExact,
+      0,
+      {"kernels::cuda::MarlinGemm", "kernels::cuda::MarlinDequantize"}},
+     internal::MakeMarlinCuda},
+    {{"awq",
+      "builtin",
+      "cuda",
+      kBuiltin,
+      "determinism_int4::awq_gemm",
+      "",
+      Property::kBitExact,
+      0,
+      {"kernels::cuda::AwqGemm", "kernels::cuda::AwqDequantize"}},
+     internal::MakeAwqCuda},
+    {{"gptq",
+      "builtin",
+      "cuda",
+      kBuiltin,
+      "determinism_int4::gptq_gemm",
+      "determinism_int4::gptq_gemm_ordered",
+      Property::kArrivalOrder,
+      /*rows_per_partial_sum=*/128,
+      {"kernels::cuda::GptqGemm", "kernels::cuda::GptqDequantize"}},
+     internal::MakeGptqCuda},
+    {{"tinygemm",
+      "aten",
+      "cuda",
+      TORCH_VERSION,
+      "aten::_weight_int4pack_mm",
+      "",
+      Property::kUnknown,
+      0,
+      {"tinygemm_m16n8k16_chunk_kernel"}},
+     internal::MakeTinygemmCuda},
+#endif
   };
   return table;
 }
 
 }  // namespace
 
+namespace internal {
+
+void CheckActivations(const KernelIdentity& identity, const at::Tensor& x, at::ScalarType dtype, std::int64_t k,
+                      at::Device device) {
+  const bool contiguous = !x.defined() || device.is_cpu() || x.is_contiguous();
+  if (x.defined() && x.dim() == 2 && x.size(1) == k && x.scalar_type() == dtype && x.device() == device && contiguous) {
+    return;
+  }
+  std::string found = "undefined";
+  if (x.defined()) {
+    found = std::string(at::toString(x.scalar_type())) + " [";
+    for (std::int64_t d = 0; d < x.dim(); ++d) found += (d ? ", " : "") + std::to_string(x.size(d));
+    found += "] on " + x.device().str() + (contiguous ? "" : ", not contiguous");
+  }
+  throw std::invalid_argument(identity.op + ": x must be " + at::toString(dtype) + " [M, " + std::to_string(k) +
+                              "] on " + device.str() + ", but is " + found);
+}
+
+}  // namespace internal
+
 std::vector<KernelIdentity> RegisteredKernels() {
   std::vector<KernelIdentity> identities;
   for (const Entry& entry : Table()) identities.push_back(entry.identity);
+  for (KernelIdentity& identity : internal::VllmKernels()) identities.push_back(std::move(identity));
   return identities;
 }
 
 std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const QuantizedLinear& linear) {
+  if (internal::WantsVllm(request)) {
+    internal::CheckLayer(linear);
+    return internal::MakeVllm(request, linear);
+  }
+  const bool cuda = request.device.starts_with("cuda");
+  const at::Device device =
+      cuda ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(CudaDeviceIndex(request.device))) : at::kCPU;
+  const std::string device_kind = cuda ? "cuda" : request.device;
   std::string known;
   for (const Entry& entry : Table()) {
     const KernelIdentity& id = entry.identity;
-    if (id.family == request.family && id.device == request.device &&
+    if (id.family == request.family && id.device == device_kind &&
         (request.provider == "auto" || request.provider == id.provider)) {
       internal::CheckLayer(linear);
-      return entry.make(linear, id);
+      if (!request.options.empty()) {
+        throw std::invalid_argument("kernel " + id.family + "/" + id.provider + "/" + id.device + " has no option " +
+                                    request.options.begin()->first);
+      }
+      return entry.make(internal::OnDevice(linear, device), id);
     }
     known += (known.empty() ? "" : ", ") + id.family + "/" + id.provider + "/" + id.device;
+  }
+  for (const KernelIdentity& id : internal::VllmKernels()) {
+    known += ", " + id.family + "/" + id.provider + "/" + id.device;
   }
   throw std::invalid_argument("no INT4 kernel " + request.family + "/" + request.provider + "/" + request.device +
                               " (family/provider/device) for " + linear.name + "; there are " + known);

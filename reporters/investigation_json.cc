@@ -181,7 +181,15 @@ Json KernelsJson(const KernelProfile& profile) {
           {"count", kernel.count},
           {"time_us", kernel.time_us},
           {"avg_time_us", kernel.count > 0 ? Json(kernel.time_us / static_cast<double>(kernel.count)) : Json(nullptr)}};
-      if (kernel.device.rfind("cuda", 0) == 0) entry["cuda_time_us"] = kernel.time_us;
+      if (kernel.device.rfind("cuda", 0) == 0) {
+        entry["cuda_time_us"] = kernel.time_us;
+        entry["operator"] = kernel.op.empty() ? Json(nullptr) : Json(kernel.op);
+        entry["registers"] = kernel.registers;
+        entry["static_shared_bytes"] = kernel.static_shared_bytes;
+        entry["dynamic_shared_bytes"] = kernel.dynamic_shared_bytes;
+        entry["grid"] = kernel.grid;
+        entry["block"] = kernel.block;
+      }
       entries.push_back(entry);
     }
     return entries;
@@ -195,7 +203,8 @@ Json KernelsJson(const KernelProfile& profile) {
           {"reason", profile.reason.empty() ? Json(nullptr) : Json(profile.reason)},
           {"expected_kernel", profile.expected_kernel},
           {"expected_count", profile.expected_count},
-          {"expected_at_least", profile.expected_at_least}};
+          {"expected_at_least", profile.expected_at_least},
+          {"unattributed", profile.unattributed}};
 }
 
 Json VerdictJson(const Verdict& verdict) {
@@ -206,7 +215,8 @@ Json VerdictJson(const Verdict& verdict) {
           {"forensic_implications", verdict.forensic_implications},
           {"details", verdict.details},
           {"rule", verdict.rule},
-          {"reason", verdict.reason.empty() ? Json(nullptr) : Json(verdict.reason)}};
+          {"reason", verdict.reason.empty() ? Json(nullptr) : Json(verdict.reason)},
+          {"root_cause_rule", verdict.root_cause_rule}};
 }
 
 Json EvidenceJson(const EvidenceRecord& evidence, const Verdict& verdict) {
@@ -224,6 +234,16 @@ Json EvidenceJson(const EvidenceRecord& evidence, const Verdict& verdict) {
   json["within_rounding_bound"]["largest_difference"] = evidence.largest_difference;
   json["within_rounding_bound"]["bound"] = evidence.rounding_bound;
   json["switch_ends_it"] = item(verdict.switch_ends_it);
+  json["replay_kernels"] = item(evidence.replay_kernels);
+  json["replay_kernels"]["list"] = Json::array();
+  for (const ReplayKernel& kernel : evidence.kernels) {
+    json["replay_kernels"]["list"].push_back(
+        {{"name", kernel.name}, {"per_run", kernel.per_run}, {"float_atomics", item(kernel.float_atomics)}});
+  }
+  json["float_atomics"] = item(evidence.float_atomics);
+  json["switch_on_operation"] = item(evidence.switch_on_operation);
+  json["switch_on_operation"]["runs"] = evidence.switch_runs;
+  json["switch_on_operation"]["patterns"] = evidence.switch_patterns;
   return json;
 }
 
@@ -287,6 +307,14 @@ void AddProvenance(const VariantRecord& record, Json* json) {
   (*json)["model_path"] = record.model_path;
   (*json)["device"] = record.device;
   (*json)["provider"] = record.provider;
+  Json libraries = Json::array();
+  for (const auto& library : record.op_libraries) {
+    libraries.push_back({{"name", library.name}, {"bytes", library.bytes}, {"digest", library.digest}});
+  }
+  (*json)["op_libraries"] = std::move(libraries);
+  Json paths = Json::array();
+  for (const auto& [rows, path] : record.kernel_paths) paths.push_back({{"rows", rows}, {"path", path}});
+  (*json)["kernel_paths"] = std::move(paths);
   (*json)["kernel"] = record.kernel;
   (*json)["compute"] = record.compute;
   (*json)["note"] = record.note;

@@ -3,6 +3,7 @@
 #ifndef REPORTERS_RECORD_H_
 #define REPORTERS_RECORD_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -27,7 +28,13 @@ inline constexpr char kFlippedPrefix[] = "flipped_";
 
 // ---- kernel profile ----
 
-enum class KernelKind : std::uint8_t { kOther, kMarlin, kGemm, kDequant };
+enum class KernelKind : std::uint8_t {
+  kOther,  // not known: its name decides in which lists it is
+  kMarlin,
+  kGemm,
+  kDequant,
+  kNone,  // known to be none of these, whatever its name says
+};
 
 struct KernelEntry {
   std::string name;    // a CUDA kernel, or on a CPU an operator
@@ -35,6 +42,11 @@ struct KernelEntry {
   std::int64_t count = 0;
   double time_us = 0;                    // sum; self time, so that a table's times add up
   KernelKind kind = KernelKind::kOther;  // where it is known; else by the name
+  // Of a kernel on a GPU only. An entry stands for launches that agree in all of these.
+  std::string op = "";  // the operators that launched it, outermost first, "qwen3::linear > aten::mm"; "" unknown
+  int registers = 0;    // of a thread
+  std::int64_t static_shared_bytes = 0, dynamic_shared_bytes = 0;  // of a block
+  std::array<std::int64_t, 3> grid = {}, block = {};               // x, y, z
 };
 
 enum class ProfileStatus : std::uint8_t { kOk, kNotRequested, kUnavailable, kEmpty, kIncomplete };
@@ -47,6 +59,9 @@ struct KernelProfile {
   std::int64_t expected_count = 0;  // how often it did
   // How often it must, at least: one call of many is no proof that it did the work.
   std::int64_t expected_at_least = 1;
+  // On a GPU: executions of kernels of which no operator is known. They are in
+  // `kernels` too, and none is lost.
+  std::int64_t unattributed = 0;
 };
 
 // The three lists of the JSON. A kernel of kind kOther is sorted by its name.
@@ -116,6 +131,14 @@ struct Evidence {
   std::string detail;  // what was seen, with figures; or why it was not looked at
 };
 
+// A kernel that an operation launched on a GPU while it was replayed alone.
+struct ReplayKernel {
+  std::string name;    // demangled, capped
+  double per_run = 0;  // launches of a run, on average
+  // Its machine code holds floating-point additions that are atomic.
+  Evidence float_atomics;
+};
+
 struct EvidenceRecord {
   // The first operation whose bits differ between two repetitions in place.
   Evidence first_operation;
@@ -132,6 +155,17 @@ struct EvidenceRecord {
   Evidence within_rounding_bound;
   double largest_difference = 0;
   double rounding_bound = 0;
+  // On a GPU: the kernels that the operation launched in its replay.
+  Evidence replay_kernels;
+  std::vector<ReplayKernel> kernels;
+  // Any of them adds floating-point numbers atomically, by its machine code.
+  // Refuted only where all of them were looked at.
+  Evidence float_atomics;
+  // Under the deterministic switch the operation alone, on the same inputs,
+  // gives one pattern.
+  Evidence switch_on_operation;
+  int switch_runs = 0;
+  int switch_patterns = 0;
 };
 
 // ---- the whole ----
@@ -158,6 +192,13 @@ struct Cost {
   double total_seconds = 0;
 };
 
+// A library of foreign operators that a kernel came from.
+struct OpLibraryRecord {
+  std::string name;  // of the file
+  std::uint64_t bytes = 0;
+  std::string digest;  // XXH3-128 of the file, 32 hex digits
+};
+
 struct VariantRecord {
   std::string variant, model, quantization, description, note;
   // Of the variants file, "Qwen/Qwen3-8B-AWQ"; `model` is what ran, for the
@@ -170,11 +211,15 @@ struct VariantRecord {
 
   std::string model_source;  // "embedded", "--model-dir", "QUANT_MODELS_DIR", "huggingface_cache"
   std::string model_path;    // relative for the embedded model
-  std::string device;        // "cpu"
-  std::string provider;      // "builtin", "aten", "openvino"
-  std::string kernel;        // family of variants.json
-  std::string compute;       // "fp16"
-  std::string expected;      // "bit_exact", "nondeterministic", "" if variants.json does not say
+  std::string device;        // "cpu", "cuda:0"
+  std::string provider;      // "builtin", "aten", "openvino", "vllm"
+  std::vector<OpLibraryRecord> op_libraries;
+  // Where the kernel has several ways by the number of rows: (rows, way), of the
+  // prompt and of a decode step.
+  std::vector<std::pair<std::int64_t, std::string>> kernel_paths;
+  std::string kernel;    // family of variants.json
+  std::string compute;   // "fp16"
+  std::string expected;  // "bit_exact", "nondeterministic", "" if variants.json does not say
   std::int64_t prompt_length = 0;
   std::vector<std::int64_t> prompt_ids;
   std::string text;  // what repetition 0 wrote

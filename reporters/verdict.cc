@@ -7,6 +7,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "reporters/root_cause.h"
 #include "reporters/text.h"
 
 namespace reporters {
@@ -225,60 +226,21 @@ Intervention OrderedTwin(const EvidenceRecord& evidence) {
   return result;
 }
 
-// Figures of the record only: the details of `evidence` say the same at length.
-std::string RootCause(const VariantRecord& record, const Decision& decided, const Intervention& mode) {
-  if (decided.outcome == Outcome::kBitExact) {
-    return "None to name: " + Count(record.baseline.report.runs, "repetition") + " gave one bit pattern.";
-  }
-  if (decided.outcome != Outcome::kNondeterministic) return "Unknown: " + decided.reason + ".";
+// Of the first operation alone, on frozen inputs.
+Intervention SwitchOnOperation(const EvidenceRecord& evidence) {
+  Intervention result;
+  result.name = "deterministic_switch_on_first_operation";
+  result.finding = evidence.switch_on_operation.finding;
+  result.detail = evidence.switch_on_operation.detail;
+  return result;
+}
 
-  const EvidenceRecord& evidence = record.evidence;
-  const auto shown = [](const Evidence& e) { return e.finding == Finding::kShown; };
-  const auto refuted = [](const Evidence& e) { return e.finding == Finding::kRefuted; };
-  std::string text;
-  const bool located = shown(evidence.first_operation) && !evidence.first_operation_name.empty();
-  const std::string operation = evidence.first_operation_name;
-  const bool alone = located && shown(evidence.replay_differs);
-  if (alone && shown(evidence.ordered_twin_exact) && shown(evidence.within_rounding_bound)) {
-    text = "Order of accumulation in " + operation + ". ";
-  } else if (alone) {
-    text = operation + " is non-deterministic by itself; by which mechanism is unknown. ";
-  } else if (located) {
-    text = "Unknown; the first operation that differs is " + operation + ". ";
-  } else {
-    text = "Unknown: no operation was shown to differ first";
-    if (!evidence.first_operation.detail.empty()) text += ", " + evidence.first_operation.detail;
-    text += ". ";
+RootCause CauseOf(const VariantRecord& record, const Decision& decided, const Intervention& mode) {
+  if (decided.outcome == Outcome::kBitExact) {
+    return {"C0", "None to name: " + Count(record.baseline.report.runs, "repetition") + " gave one bit pattern."};
   }
-  if (located) {
-    const int step = evidence.first_operation_step;
-    std::string where = "It is the first operation whose bits differ between two repetitions";
-    if (step >= 0) where += step == 0 ? ", in the prefill" : ", in decode step " + std::to_string(step);
-    where += evidence.first_operation_is_int4 ? ", and an INT4 matmul" : ", and not an INT4 matmul";
-    text += where + ". ";
-  }
-  if (shown(evidence.replay_differs)) {
-    text += "Alone on frozen inputs it gave " + Count(evidence.replay_patterns, "bit pattern") + " in " +
-            Count(evidence.replay_runs, "run") + ". ";
-  } else if (refuted(evidence.replay_differs)) {
-    text += "Alone on frozen inputs it gave one bit pattern in " + Count(evidence.replay_runs, "run") + ". ";
-  }
-  if (shown(evidence.ordered_twin_exact)) {
-    text += "Its ordered twin gives one bit pattern on the same inputs. ";
-  } else if (refuted(evidence.ordered_twin_exact)) {
-    text += "Its ordered twin differs on the same inputs too. ";
-  }
-  const std::string sizes = FormatScientific(evidence.largest_difference) + " against a bound of " +
-                            FormatScientific(evidence.rounding_bound);
-  if (shown(evidence.within_rounding_bound)) {
-    text += "The differences are of the size of re-ordered rounding: " + sizes + ". ";
-  } else if (refuted(evidence.within_rounding_bound)) {
-    text += "The differences are larger than re-ordered rounding explains: " + sizes + ". ";
-  }
-  if (mode.finding == Finding::kShown) text += "The deterministic mode ends it: " + mode.detail + ". ";
-  if (mode.finding == Finding::kRefuted) text += "The deterministic mode does not: " + mode.detail + ". ";
-  text.pop_back();
-  return text;
+  if (decided.outcome != Outcome::kNondeterministic) return {"C0", "Unknown: " + decided.reason + "."};
+  return WordRootCause(record.evidence, mode);
 }
 
 // Samples for shifts of the mean by one, one half and one tenth of `std`, and by `mean`.
@@ -407,6 +369,10 @@ std::vector<std::string> Details(const VariantRecord& record, const Decision& de
     details.push_back("Measured cost of deterministic mode: " + std::string(ratio) +
                       " times the baseline's median time of a repetition");
   }
+  if (record.profile.unattributed > 0) {
+    details.push_back(Count(record.profile.unattributed, "kernel execution") +
+                      " in the profiled pass belong to no operator that is known");
+  }
   if (record.profile.expected_count > 0) {
     details.push_back("Kernel " + record.profile.expected_kernel + " ran " +
                       Count(record.profile.expected_count, "time") + " in the profiled pass; at least " +
@@ -508,9 +474,11 @@ Verdict DeriveVerdict(const VariantRecord& record) {
     verdict.summary = kSummaryNondeterministic;
   }
   const Intervention mode = DeterministicMode(record, decided.outcome);
-  verdict.interventions = {mode, OrderedTwin(record.evidence)};
+  verdict.interventions = {mode, OrderedTwin(record.evidence), SwitchOnOperation(record.evidence)};
   verdict.switch_ends_it = {mode.finding, mode.detail};
-  verdict.root_cause = RootCause(record, decided, mode);
+  const RootCause cause = CauseOf(record, decided, mode);
+  verdict.root_cause = cause.text;
+  verdict.root_cause_rule = cause.rule;
   verdict.forensic_implications = Implications(record, decided, verdict.baseline_noise);
   verdict.details = Details(record, decided, verdict.baseline_noise, mode);
   verdict.warnings = Warnings(record, verdict.baseline_noise);

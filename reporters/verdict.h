@@ -31,10 +31,11 @@ struct Verdict {
   gtest_determinism::Outcome outcome = gtest_determinism::Outcome::kInconclusive;
   std::optional<bool> is_deterministic;  // nothing: inconclusive
   bool deterministic_mode_tested = false;
-  std::string rule;        // the rule of docs/verdicts.md that decided, "V5"
-  std::string reason;      // why it is inconclusive; "" if it is not
-  std::string summary;     // one of the three strings above
-  std::string root_cause;  // only what evidence shows; else says unknown
+  std::string rule;             // the rule of docs/verdicts.md that decided, "V5"
+  std::string reason;           // why it is inconclusive; "" if it is not
+  std::string summary;          // one of the three strings above
+  std::string root_cause;       // only what evidence shows; else says unknown
+  std::string root_cause_rule;  // the rule of docs/verdicts.md that worded it, "C2"
   std::string forensic_implications;
   std::vector<std::string> details;
   bool met_expectation = false;

@@ -14,7 +14,7 @@
 namespace reporters {
 
 // Of investigation.schema.json. Semantic versioning; docs/json.md has the rules.
-inline constexpr char kSchemaVersion[] = "1.0.0";
+inline constexpr char kSchemaVersion[] = "1.1.0";
 
 // The investigation JSON, reporters/schema/investigation.schema.json; where
 // `record.success` is false the failure JSON. Text that is not UTF-8 is

@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
-#include <stdexcept>
 #include <utility>
 
 #include "kernels/cpu/gemm.h"
@@ -17,18 +15,6 @@
 #include "kernels/internal/makers.h"
 
 namespace kernels::internal {
-
-void CheckActivations(const KernelIdentity& identity, const at::Tensor& x, at::ScalarType dtype, std::int64_t k) {
-  if (x.defined() && x.dim() == 2 && x.size(1) == k && x.scalar_type() == dtype && x.device().is_cpu()) return;
-  std::string found = "undefined";
-  if (x.defined()) {
-    found = std::string(at::toString(x.scalar_type())) + " [";
-    for (std::int64_t d = 0; d < x.dim(); ++d) found += (d ? ", " : "") + std::to_string(x.size(d));
-    found += "] on " + x.device().str();
-  }
-  throw std::invalid_argument(identity.op + ": x must be " + at::toString(dtype) + " [M, " + std::to_string(k) +
-                              "] on cpu, but is " + found);
-}
 
 namespace {
 
@@ -120,23 +106,6 @@ at::Tensor PadColumns(const at::Tensor& words, std::int64_t columns) {
   return padded;
 }
 
-// desc_act: rows of one group lie apart. As exllama and Marlin do, sort the rows
-// by group once and gather the columns of x in each call.
-std::vector<std::int64_t> RowOrder(const QuantizedLinear& linear) {
-  std::vector<std::int64_t> order(static_cast<std::size_t>(linear.k));
-  std::iota(order.begin(), order.end(), 0);
-  if (!linear.g_idx.defined()) return {};
-  const at::Tensor g_idx = linear.g_idx.contiguous();
-  const std::int32_t* const group = g_idx.const_data_ptr<std::int32_t>();
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return group[a] < group[b]; });
-  for (std::int64_t i = 0; i < linear.k; ++i) {
-    if (group[order[i]] != i / linear.group_size) {
-      Refuse(linear, "g_idx does not give each group " + std::to_string(linear.group_size) + " rows");
-    }
-  }
-  return std::is_sorted(order.begin(), order.end()) ? std::vector<std::int64_t>{} : order;
-}
-
 std::optional<at::Tensor> ToTensor(const std::vector<std::int64_t>& order) {
   if (order.empty()) return std::nullopt;
   at::Tensor tensor = at::empty({static_cast<std::int64_t>(order.size())}, at::kLong);
@@ -152,17 +121,6 @@ std::vector<std::uint8_t> SortedCodes(const QuantizedLinear& linear, const std::
     std::copy_n(codes.begin() + order[i] * linear.n, linear.n, sorted.begin() + i * linear.n);
   }
   return sorted;
-}
-
-void CheckGroups(const QuantizedLinear& linear) {
-  if (linear.group_size % 8 != 0) {
-    Refuse(linear, "the kernel needs a group size that is a multiple of 8, not " + std::to_string(linear.group_size));
-  }
-}
-
-[[noreturn]] void RefuseFormat(const QuantizedLinear& linear, const KernelIdentity& identity, const char* reads) {
-  Refuse(linear, "kernel " + identity.family + "/" + identity.provider + " reads " + reads + ", not " +
-                     std::string(NameOf(linear.format)));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // INT4 matmuls by layer of Qwen3-8B, number of rows and kernel:
 //   int4_matmul/gate_up_4096x24576/m:256/marlin
 //
-// Every registered kernel is there, with ATen's (tinygemm, bfloat16) and
+// Every kernel registered for the CPU is there, with ATen's (tinygemm, bfloat16) and
 // OpenVINO's beside it. Layers are made at first use and kept, so that
 // repetitions of different kernels can be interleaved.
 #include <ATen/Parallel.h>
@@ -145,6 +145,7 @@ const bool registered = [] {
     for (const std::int64_t m : kRows) {
       const std::string prefix = std::string("int4_matmul/") + size.name + "/m:" + std::to_string(m) + "/";
       for (const kernels::KernelIdentity& identity : kernels::RegisteredKernels()) {
+        if (identity.device != "cpu") continue;  // cuda_kernel_benchmark.cc
         Register(prefix + identity.family,
                  [=](benchmark::State& state) { RunKernel(state, identity, size, m, /*ordered=*/false); });
         if (!identity.ordered_op.empty()) {

@@ -1,6 +1,7 @@
 #include "suites/checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "suites/checkpoint/json_file.h"
+#include "suites/checkpoint/load_watch.h"
 #include "suites/checkpoint/qwen3_tensors.h"
 #include "suites/checkpoint/safetensors.h"
 #include "suites/checkpoint/tensor_view.h"
@@ -44,7 +46,9 @@ class FolderCheckpoint : public Checkpoint {
 
   at::Tensor Dense(const std::string& name) const override {
     if (name == "lm_head.weight" && config_.tie_word_embeddings) return Dense("model.embed_tokens.weight");
-    return TensorView(name, DenseEntry(name, DenseShape(name)));
+    at::Tensor tensor = TensorView(name, DenseEntry(name, DenseShape(name)));
+    watch_.HandedOut(name, {&tensor, 1});
+    return tensor;
   }
 
   bool IsQuantized(const std::string& module) const override {
@@ -58,10 +62,28 @@ class FolderCheckpoint : public Checkpoint {
     if (!IsQuantized(module)) Fail(module, "is not stored quantized");
     kernels::QuantizedLinear linear = Entry(module, shape->second);
     if (linear.g_idx.defined()) CheckGroupIndex(linear);
+    watch_.HandedOut(module, PartsOf(linear));
     return linear;
   }
 
+  void SetProgress(LoadProgress progress) override {
+    std::uint64_t total = 0;
+    for (const auto& [name, shape] : expected_.dense) total += DenseEntry(name, shape).data.size();
+    for (const auto& [module, shape] : expected_.linear) {
+      if (IsQuantized(module)) {
+        for (const at::Tensor& part : PartsOf(Entry(module, shape))) total += part.defined() ? part.nbytes() : 0;
+      } else {
+        total += DenseEntry(module + ".weight", {shape.n, shape.k}).data.size();
+      }
+    }
+    watch_.SetProgress(std::move(progress), total);
+  }
+
  private:
+  static std::array<at::Tensor, 4> PartsOf(const kernels::QuantizedLinear& linear) {
+    return {linear.qweight, linear.qzeros, linear.scales, linear.g_idx};
+  }
+
   [[noreturn]] void Fail(const std::string& name, const std::string& reason) const {
     throw CheckpointError(file_.path().string() + ": " + Quoted(name) + ": " + reason);
   }
@@ -220,6 +242,7 @@ class FolderCheckpoint : public Checkpoint {
   ModelConfig config_;
   TensorTable file_;
   Qwen3Tensors expected_;
+  mutable LoadWatch watch_;
 };
 
 }  // namespace

@@ -4,15 +4,26 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "kernels/int4_matmul.h"
 #include "suites/checkpoint/model_config.h"
+#include "suites/checkpoint/tensor_table.h"  // CheckpointError
 
 namespace suites {
 
+// How far a loader has come: bytes of the tensors that it has asked for, of all
+// that the model needs, as they lie in the files.
+using LoadProgress = std::function<void(std::uint64_t bytes_done, std::uint64_t bytes_total)>;
+
+// Nothing is copied: tensors are views of the mapped files, but for the few whose
+// bytes are not aligned to their elements. Pages of the tensors handed out longest
+// ago, beyond the last 256 MiB, leave resident memory again (they stay in the page
+// cache), so that a loader that repacks holds its own copy only.
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
@@ -27,6 +38,10 @@ class Checkpoint {
   virtual bool IsQuantized(const std::string& module) const = 0;
   // Its tensors, shapes checked against the config. Throws CheckpointError.
   virtual kernels::QuantizedLinear Quantized(const std::string& module) const = 0;
+  // Called by Dense() and Quantized(), from the thread that calls them, with what
+  // was asked for before: a loader that asks for one tensor after the other has
+  // then dealt with those. Each tensor counts once. Empty: no calls.
+  virtual void SetProgress(LoadProgress) {}
 };
 
 // Opens a folder in the Hugging Face layout: full precision, AWQ, GPTQ, torchao

@@ -59,12 +59,14 @@ class SafetensorsWriter {
 
  private:
   void WriteAll(const void* data, std::size_t size);
+  void StartWriteBack();
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   int file_ = -1;
   std::uint64_t expected_ = 0;  // bytes of the data section
   std::uint64_t written_ = 0;
+  std::uint64_t handed_over_ = 0;  // of those, how many the disk was asked to write
 };
 
 struct TensorToWrite {

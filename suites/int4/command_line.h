@@ -42,7 +42,7 @@ struct SuiteOptions {
   double gpu_memory_utilization = 0.9;
   bool eager = false;                 // on a GPU: no CUDA graphs
   std::string attention = "default";  // on a GPU: this project's kernels, or a backend of PyTorch
-  int threads = 0;  // 0: what libtorch chooses
+  int threads = 0;                    // 0: what libtorch chooses
 };
 
 struct CommandLine {

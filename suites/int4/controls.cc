@@ -75,9 +75,16 @@ ControlResult FlippedBit(const Generation& generation, int runs) {
   int run = 0;
   const Report report = RunRepeated(
       [&] {
-        Generation copy = generation;
+        Generation copy = generation;  // shares the logits
         if (run++ == flipped_run) {
-          copy.step_logits.data[static_cast<std::size_t>(row * logits.vocab + column) * element_bytes] ^= std::byte{1};
+          // In the space where they are compared.
+          copy.step_logits = logits.Clone();
+          std::byte* const address =
+              copy.step_logits.RowAddress(row) + static_cast<std::size_t>(column) * element_bytes;
+          std::byte flipped{};
+          logits.space->CopyToHost(&flipped, address, 1);
+          flipped ^= std::byte{1};
+          logits.space->Fill(address, static_cast<std::uint8_t>(flipped), 1);
         }
         return copy;
       },
@@ -98,8 +105,10 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
                                        const ControlOptions& options) {
   at::Generator generator = at::detail::createCPUGenerator(options.seed);
   const kernels::QuantizedLinear linear = RandomLinear(config, generator);
-  const std::unique_ptr<kernels::Int4Matmul> matmul = kernels::MakeInt4Matmul({.family = "gptq"}, linear);
-  const at::Tensor x = at::randn({options.rows, linear.k}, generator).to(at::kHalf);
+  // The same numbers on every device; this project's kernel, whatever provider the variant has.
+  const std::unique_ptr<kernels::Int4Matmul> matmul =
+      kernels::MakeInt4Matmul({.family = "gptq", .provider = "builtin", .device = options.device}, linear);
+  const at::Tensor x = at::randn({options.rows, linear.k}, generator).to(at::kHalf).to(at::Device(options.device));
 
   const Report arrival = RunRepeated([&] { return matmul->Forward(x); },
                                      UndisturbedRuns(options.max_runs, /*stop_at_first_difference=*/true));
@@ -110,7 +119,9 @@ std::vector<ControlResult> RunControls(const ModelConfig& config, const Generati
     must_show.detail += "differed in run " + std::to_string(arrival.first_divergence->run);
   } else {
     must_show.detail += "did not differ in " + std::to_string(arrival.runs) + " runs on " +
-                        std::to_string(UsableCores()) + " usable core(s); run where at least two cores are free";
+                        (options.device == "cpu"
+                             ? std::to_string(UsableCores()) + " usable core(s); run where at least two cores are free"
+                             : options.device + "; run where the whole GPU is free");
   }
 
   const Report twin = RunRepeated([&] { return matmul->ForwardOrdered(x); }, UndisturbedRuns(options.runs));

@@ -4,6 +4,7 @@
 #define SUITES_INT4_CONTROLS_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "gtest_determinism/report.h"
@@ -13,10 +14,13 @@
 namespace suites {
 
 struct ControlOptions {
-  std::int64_t rows = 64;  // M of the matmul; at most this many of the prompt's
+  // M of the matmul; at most this many of the prompt's. On a GPU at most 50: for
+  // more rows the kernel takes a way without partial sums (Int4Matmul::PathFor()).
+  std::int64_t rows = 64;
   int max_runs = 200;      // give up when the arrival order has not shown by then
   int runs = 20;           // of the ordered twin and of the flipped bit
   std::uint64_t seed = 42;
+  std::string device = "cpu";  // where the matmul runs: the variant's own, "cpu" or "cuda:N"
 };
 
 // Three results:

@@ -1,6 +1,9 @@
 #include "suites/int4/engine_loader.h"
 
+#include "kernels/providers/vllm.h"
+#include "kernels/torch_cuda.h"
 #include "suites/checkpoint/checkpoint.h"
+#include "suites/int4/cuda_device.h"
 
 namespace suites {
 namespace {
@@ -41,24 +44,72 @@ LoadedEngine LoadOpenVino(const LocatedModel& model, const SuiteOptions& options
   return loaded;
 }
 
+// Opens what --op-library names, or what is found, for a provider that may need it.
+void OpenProvider(const SuiteOptions& options, const std::string& device) {
+  if (KindOfDevice(device) != "cuda") {
+    const std::string why = kernels::TorchCuda().devices > 0 ? "--device " + device : kernels::TorchCuda().reason;
+    if (options.provider == "vllm") {
+      throw VariantError("--provider vllm: its kernels need a GPU (" + why + "); use --provider builtin");
+    }
+    if (!options.op_libraries.empty()) {
+      throw VariantError("--op-library: the foreign kernels of the variants need a GPU (" + why + "); leave it out");
+    }
+    return;
+  }
+  if (options.provider == "builtin") {
+    if (!options.op_libraries.empty()) {
+      throw VariantError("--op-library and --provider builtin contradict each other; give one");
+    }
+    return;
+  }
+  kernels::OpenOpLibraries(options.op_libraries);
+}
+
 LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const SuiteOptions& options) {
+  const std::string device = ResolveDevice(options.device);
+  const bool on_gpu = KindOfDevice(device) == "cuda";
+  // tinygemm is part of libtorch; there is no other provider to choose.
+  const bool has_providers = variant.kernel != "tinygemm" && options.compute != "fp32";
+  if (has_providers) {
+    OpenProvider(options, device);
+    if (options.provider == "vllm") {
+      const std::string why = kernels::WhyNoVllm(variant.kernel);
+      if (!why.empty()) throw VariantError("--provider vllm: " + why);
+    }
+  }
   const std::unique_ptr<Checkpoint> checkpoint = OpenCheckpoint(model.folder);
   Qwen3Options settings;
   settings.compute = ComputeType(variant, options);
   settings.max_model_len = options.max_model_len;
+  settings.eager = options.eager;
+  settings.attention = options.attention;
   settings.kernel.family = variant.kernel;
-  // tinygemm is part of libtorch; there is no other provider to choose.
-  settings.kernel.provider = variant.kernel == "tinygemm" ? "auto" : options.provider;
-  settings.kernel.device = "cpu";
+  settings.kernel.provider = has_providers ? options.provider : "auto";
+  settings.kernel.device = device;
+  if (on_gpu) {
+    // Kept are the logits of repetition 0 and of the current one, and copies of controls.
+    CheckCudaMemory(EstimateDeviceBytes(checkpoint->config(), settings, 4 * options.max_tokens),
+                    options.gpu_memory_utilization, MemoryOfCudaDevice(kernels::CudaDeviceIndex(device)), device);
+  }
   LoadedEngine loaded;
+  loaded.device = device;
   auto engine = Qwen3Engine::Load(*checkpoint, settings);
   loaded.qwen3 = engine.get();
   loaded.engine = std::move(engine);
   loaded.compute = settings.compute;
-  if (loaded.qwen3->kernel() != nullptr) loaded.matmuls_per_pass = CountMatmuls(*loaded.qwen3, checkpoint->config());
   if (const kernels::KernelIdentity* kernel = loaded.qwen3->kernel()) {
+    loaded.matmuls_per_pass = CountMatmuls(*loaded.qwen3, checkpoint->config());
     loaded.provider = kernel->provider;
     loaded.expected_kernel = kernel->op;
+    loaded.device_functions = kernel->device_functions;
+    loaded.op_library = kernels::LibraryOfOperator(kernel->op);
+    for (const char* op : {"qkv_proj", "q_proj", "o_proj"}) {
+      if (const kernels::Int4Matmul* matmul = loaded.qwen3->MatmulOf(0, op); matmul != nullptr) {
+        loaded.path_for = [matmul](std::int64_t rows) { return matmul->PathFor(rows); };
+        loaded.operator_for = [matmul](std::int64_t rows) { return matmul->OperatorFor(rows); };
+        break;
+      }
+    }
   } else {
     loaded.provider = "aten";
     loaded.expected_kernel = kFloatMatmul;
@@ -74,18 +125,11 @@ std::string ComputeType(const Variant& variant, const SuiteOptions& options) {
 }
 
 LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
-  if (options.device != "auto" && options.device != "cpu") {
-    throw VariantError("--device " + options.device + ": this build has no GPU kernels; use --device cpu");
-  }
-  if (options.provider == "vllm") {
-    throw VariantError(
-        "--provider vllm: its kernels need a GPU, and this build has no GPU support; use --provider builtin");
-  }
-  if (!options.op_libraries.empty()) {
-    throw VariantError("--op-library: foreign kernels need a GPU, and this build has no GPU support; leave it out");
-  }
-  LoadedEngine loaded =
-      variant.format == "openvino" ? LoadOpenVino(model, options, mode) : LoadQwen3(variant, model, options);
+  // The openvino runtime stays on its own device, wherever the others run; that
+  // there is a device of that name is checked all the same.
+  if (variant.format != "openvino") return LoadQwen3(variant, model, options);
+  if (options.device != "auto") ResolveDevice(options.device);
+  LoadedEngine loaded = LoadOpenVino(model, options, mode);
   loaded.device = "cpu";
   return loaded;
 }

@@ -2,11 +2,14 @@
 #ifndef SUITES_INT4_ENGINE_LOADER_H_
 #define SUITES_INT4_ENGINE_LOADER_H_
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "kernels/providers/op_library.h"
 #include "suites/int4/command_line.h"
 #include "suites/int4/model_locator.h"
 #include "suites/int4/variant.h"
@@ -20,12 +23,19 @@ struct LoadedEngine {
   std::unique_ptr<InferenceEngine> engine;
   Qwen3Engine* qwen3 = nullptr;        // the same, where it is one
   OpenVinoEngine* openvino = nullptr;  // the same, where it is one
-  std::string device;                  // "cpu"
-  std::string provider;                // "builtin", "aten", "openvino"
+  std::string device;                  // "cpu", "cuda:N"
+  std::string provider;                // "builtin", "aten", "vllm", "openvino"
   std::string compute;                 // "fp16", "bf16", "fp32"; openvino: "f32" or what its runtime reports
   std::string expected_kernel;         // the operator that the profile must show
   // INT4 matmuls of one forward pass: each pass must show as many.
   std::int64_t matmuls_per_pass = 1;
+  // Parts of the names of the device functions that multiply.
+  std::vector<std::string> device_functions;
+  // The op library that the kernel comes from, where it is a foreign one.
+  std::optional<kernels::OpLibrary> op_library;
+  // What the first INT4 matmul runs for so many rows, in words ("" where it has one
+  // way), and the operator that a profile shows for it. Empty without INT4 matmuls.
+  std::function<std::string(std::int64_t rows)> path_for, operator_for;
 };
 
 enum class Mode { kBaseline, kDeterministic, kProfile };

@@ -19,10 +19,14 @@ struct EvidenceOptions {
   int replay_runs = 100;     // of the operation alone
 };
 
-// Finds the first operation whose bits differ between two generations,
-// replays it alone on frozen inputs where it is an INT4 matmul, runs its
-// ordered twin on the same inputs, and compares the differences with the bound
-// of re-ordered rounding. `checkpoint`: for the exact weights of that bound.
+// Finds the first operation of any kind whose bits differ between two
+// generations and replays it alone on its inputs, frozen, also under the
+// deterministic switch. Of an INT4 matmul it runs the ordered twin and compares
+// the differences with the bound of re-ordered rounding, on the device that
+// computes. On a GPU it lists the kernels that the operation launched and looks
+// for atomic floating-point additions in their machine code (WatchModules() of
+// reporters/cuda/machine_code.h must have been called before the engine was
+// loaded). `checkpoint`: for the exact weights of the bound.
 reporters::EvidenceRecord CollectEvidence(Qwen3Engine& engine, const Checkpoint& checkpoint,
                                           const std::vector<std::int64_t>& prompt_ids,
                                           const GenerationOptions& generation, const EvidenceOptions& options);

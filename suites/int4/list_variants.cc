@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <ostream>
 
+#include "suites/int4/cuda_device.h"
+
 namespace suites {
 namespace {
 
@@ -25,28 +27,36 @@ std::string SizeOfFolder(const fs::path& folder) {
   return text.data();
 }
 
-std::string ProviderOf(const Variant& variant) {
-  if (variant.kernel == "openvino") return "openvino";
-  return variant.kernel == "tinygemm" ? "aten" : "builtin";
+// The table's word for where a variant would run: "cuda/vllm".
+std::string PlaceOf(const Variant& variant, const std::string& device, const std::string& provider) {
+  if (variant.kernel == "openvino") return "cpu/openvino";
+  const std::string kind = KindOfDevice(device);
+  if (variant.kernel == "tinygemm") return kind + "/aten";
+  return kind + "/" + (kind == "cuda" && provider == "vllm" ? "vllm" : "builtin");
 }
 
 }  // namespace
 
-void ListVariants(std::ostream& out, const std::vector<Variant>& variants, const ModelPlaces& places) {
-  std::vector<std::array<std::string, 6>> rows = {
-      {"variant", "model", "quantization", "kernel", "expected (cpu)", "found"}};
+void ListVariants(std::ostream& out, const std::vector<Variant>& variants, const ModelPlaces& places,
+                  const std::string& device, const std::string& provider) {
+  std::vector<std::array<std::string, 6>> rows = {{"variant", "model", "quantization", "kernel", "expected", "found"}};
   for (const Variant& variant : variants) {
     std::string found;
     try {
       const LocatedModel model = LocateModel(variant, places);
       found = model.source + ": " + (model.embedded() ? "tiny_qwen3" : model.folder.string()) + ", " +
               SizeOfFolder(model.folder);
+      std::string lacks;
+      for (const std::string& name : MissingFiles(model.folder)) lacks += (lacks.empty() ? ", lacks " : ", ") + name;
+      found += lacks;
     } catch (const VariantError&) {
       found = "missing";
     }
-    const std::string expected = variant.ExpectedOn("cpu", ProviderOf(variant));
+    const std::string place = PlaceOf(variant, device, provider);
+    const auto expected = variant.expected.find(place);
     rows.push_back({variant.id, variant.model_name, variant.quantization.empty() ? "-" : variant.quantization,
-                    variant.kernel, expected.empty() ? "not stated" : expected, found});
+                    variant.kernel,
+                    place + ": " + (expected == variant.expected.end() ? "not stated" : expected->second), found});
   }
   std::array<std::size_t, 6> widths{};
   for (const auto& row : rows) {

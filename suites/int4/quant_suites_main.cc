@@ -16,6 +16,7 @@
 #include "reporters/console.h"
 #include "reporters/text.h"
 #include "suites/int4/command_line.h"
+#include "suites/int4/cuda_device.h"
 #include "suites/int4/int4_inference_test.h"
 #include "suites/int4/list_variants.h"
 #include "suites/int4/model_locator.h"
@@ -89,7 +90,12 @@ int Run(int argc, char** argv) {
     return Refuse(error.what());
   }
   if (options.list_variants) {
-    suites::ListVariants(std::cout, selected, context.places);
+    try {
+      suites::ListVariants(std::cout, selected, context.places, suites::ResolveDevice(options.device),
+                           options.provider);
+    } catch (const suites::VariantError& error) {
+      return Refuse(error.what());
+    }
     return 0;
   }
 

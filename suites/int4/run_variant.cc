@@ -16,14 +16,19 @@
 
 #include "gtest_determinism/perturbations.h"
 #include "gtest_determinism/runner.h"
+#include "gtest_determinism/torch.h"
+#include "kernels/torch_cuda.h"
+#include "reporters/cuda/machine_code.h"
 #include "reporters/environment.h"
 #include "reporters/exclusive_file.h"
 #include "reporters/text.h"
 #include "suites/int4/controls.h"
+#include "suites/int4/cuda_device.h"
 #include "suites/int4/evidence.h"
 #include "suites/int4/logit_dump.h"
 #include "suites/int4/op_profile.h"
 #include "suites/int4/prompt.h"
+#include "suites/model/logit_distance.h"
 #include "suites/tokenizer/tokenizer.h"
 
 namespace suites {
@@ -89,19 +94,6 @@ std::string Message(const std::exception& error) {
   return no_memory ? "out of memory (" + text + "); use a shorter --prompt-length or a smaller model" : text;
 }
 
-// L2 distance over all elements; nothing compared is 0.
-double LogitDistance(const LogitRows& a, const LogitRows& b) {
-  if (a.data == b.data) return 0;
-  double sum = 0;
-  for (std::int64_t row = 0; row < std::min(a.rows, b.rows); ++row) {
-    const std::vector<float> x = a.Row(row);
-    const std::vector<float> y = b.Row(row);
-    for (std::size_t i = 0; i < x.size(); ++i)
-      sum += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
-  }
-  return std::sqrt(sum);
-}
-
 class VariantRun {
  public:
   VariantRun(const Variant& variant, const RunContext& context, VariantResult& result)
@@ -116,13 +108,17 @@ class VariantRun {
     record_.model = model_.name;
     record_.model_source = model_.source;
     record_.model_path = model_.embedded() ? "models/tiny_qwen3/" + variant_.format : model_.folder.string();
+    // Machine code is seen when a module is loaded, at the first launch of its kernels.
+    if (options_.device != "cpu" && variant_.format != "openvino") reporters::WatchModules();
     LoadedEngine loaded = Load(Mode::kBaseline, record_.cost.load_seconds);
     record_.device = loaded.device;
+    for (auto& value : CudaEnvironment(loaded.device)) record_.environment.values.push_back(std::move(value));
     record_.provider = loaded.provider;
     record_.compute = loaded.compute;
     record_.expected = Expected(loaded);
     record_.prompt_ids = BuildPrompt(options_, model_, context_.default_prompt_file);
     record_.prompt_length = std::ssize(record_.prompt_ids);
+    DescribeKernel(loaded);
     if (options_.force_ids_file) generation_.forced_ids = ReadIds(*options_.force_ids_file);
     generation_.max_tokens = options_.max_tokens;
     CheckLength(*loaded.engine);
@@ -134,7 +130,7 @@ class VariantRun {
     if (options_.dump_logits_dir) {
       Attempt([&] { Dump(*loaded.engine); }, [&](const std::string& why) { problems_.push_back(why); });
     }
-    Attempt([&] { Control(); },
+    Attempt([&] { Control(loaded.device); },
             [&](const std::string& why) {
               record_.controls = {{.name = reporters::kArrivalOrderControl, .outcome = Outcome::kError, .detail = why}};
             });
@@ -166,8 +162,20 @@ class VariantRun {
   // variant of which nothing is expected stays so.
   std::string Expected(const LoadedEngine& loaded) const {
     if (options_.compute != "fp32" || variant_.format == "openvino")
-      return variant_.ExpectedOn(loaded.device, loaded.provider);
+      return variant_.ExpectedOn(KindOfDevice(loaded.device), loaded.provider);
     return variant_.expected.empty() ? "" : "bit_exact";
+  }
+
+  // Whose kernel it is, and which of its ways the prompt and a decode step take.
+  void DescribeKernel(const LoadedEngine& loaded) {
+    if (loaded.op_library) {
+      record_.op_libraries = {
+          {loaded.op_library->path.filename().string(), loaded.op_library->bytes, loaded.op_library->digest}};
+    }
+    if (!loaded.path_for) return;
+    for (const std::int64_t rows : {record_.prompt_length, std::int64_t{1}}) {
+      if (const std::string path = loaded.path_for(rows); !path.empty()) record_.kernel_paths.emplace_back(rows, path);
+    }
   }
 
   void Say(const std::string& phase, int done = 0, int of = 0) const {
@@ -205,11 +213,14 @@ class VariantRun {
     gtest_determinism::Options repeat;
     repeat.runs = options_.repetitions;
     repeat.seed = options_.seed;
-    // Freed memory holds other bytes in each run, so that a read of what was
-    // never written shows. Competing load is left out: it would stretch every
+    // Freed memory, of the host and of the GPU, holds other bytes in each run, so
+    // that a read of what was never written shows. Competing load is left out: it would stretch every
     // run, and the control shows that the order of arrival is seen without.
     repeat.perturbations.emplace();
     if (options_.perturb) repeat.perturbations->push_back(gtest_determinism::AllocatorPoison());
+    if (options_.perturb && KindOfDevice(loaded.device) == "cuda") {
+      repeat.perturbations->push_back(gtest_determinism::TorchWorkspacePoison(kernels::CudaDeviceIndex(loaded.device)));
+    }
     repeat.on_run = [&](int run, int runs) { Say(phase, run, runs); };
     mode.report = gtest_determinism::RunRepeated(
         [&] {
@@ -247,20 +258,33 @@ class VariantRun {
                engine.Generate(record_.prompt_ids, with_prompt));
   }
 
-  void Control() {
+  void Control(const std::string& device) {
     Say("control");
     const Stopwatch stopwatch(record_.cost.control_seconds);
-    record_.controls = RunControls(ReadModelConfig(model_.folder), first_,
-                                   {.rows = std::min<std::int64_t>(record_.prompt_length, 64),
-                                    .runs = std::max(2, options_.repetitions),
-                                    .seed = options_.seed});
+    record_.controls =
+        RunControls(ReadModelConfig(model_.folder), first_,
+                    {.rows = std::min<std::int64_t>(record_.prompt_length, KindOfDevice(device) == "cuda" ? 16 : 64),
+                     .runs = std::max(2, options_.repetitions),
+                     .seed = options_.seed,
+                     .device = device});
   }
 
   // A pass of its own: the repetitions that decide are not profiled.
   void Profile(LoadedEngine& loaded) {
     Say("profile");
     const Stopwatch stopwatch(record_.cost.profile_seconds);
-    record_.profile.expected_kernel = loaded.expected_kernel;
+    // Prefill and each decode step are a pass; a prefill in chunks is several. A
+    // foreign kernel may leave its operator for another one where the rows are many.
+    std::string expected = loaded.expected_kernel;
+    std::int64_t passes = options_.max_tokens;
+    if (loaded.operator_for && loaded.operator_for(record_.prompt_length) != expected) {
+      if (passes > 1) {
+        --passes;
+      } else {
+        expected = loaded.operator_for(record_.prompt_length);
+      }
+    }
+    record_.profile.expected_kernel = expected;
     if (loaded.openvino != nullptr) {
       // Profiling is a property of the compiled model: another compilation of
       // the same IR, the first one freed.
@@ -271,11 +295,23 @@ class VariantRun {
       record_.profile.expected_at_least = options_.max_tokens;
       return;
     }
-    OpProfiler profiler;
-    loaded.engine->Generate(record_.prompt_ids, generation_);
-    record_.profile = profiler.Take(loaded.expected_kernel);
-    // Prefill and each decode step are a pass; a prefill in chunks is several.
-    record_.profile.expected_at_least = loaded.matmuls_per_pass * options_.max_tokens;
+    if (KindOfDevice(loaded.device) == "cuda") {
+      CudaOpProfiler profiler;
+      // Eager, so that each kernel is seen with the operator that launches it.
+      loaded.qwen3->SetReplaySink([](auto&&...) {});
+      GenerationOptions few = generation_;
+      few.max_tokens = std::min(few.max_tokens, 2);
+      loaded.engine->Generate(record_.prompt_ids, few);
+      loaded.qwen3->SetReplaySink({});
+      profiler.Learn();
+      loaded.engine->Generate(record_.prompt_ids, generation_);
+      record_.profile = profiler.Take(expected, loaded.device_functions);
+    } else {
+      OpProfiler profiler;
+      loaded.engine->Generate(record_.prompt_ids, generation_);
+      record_.profile = profiler.Take(expected);
+    }
+    record_.profile.expected_at_least = loaded.matmuls_per_pass * passes;
   }
 
   void LookForEvidence(const LoadedEngine& loaded) {

@@ -30,6 +30,12 @@ BitView View(const void* data, std::size_t bytes, DType dtype, std::vector<std::
   return view;
 }
 
+BitView View(const LogitRows& logits, std::int64_t row, std::size_t bytes, std::vector<std::int64_t> shape) {
+  BitView view = View(logits.RowAddress(row), bytes, logits.dtype, std::move(shape));
+  view.space = logits.space;
+  return view;
+}
+
 // Falling by logit, then rising by id; NaN last.
 bool Above(float logit_a, std::int64_t id_a, float logit_b, std::int64_t id_b) {
   const bool nan_a = std::isnan(logit_a);
@@ -41,9 +47,56 @@ bool Above(float logit_a, std::int64_t id_a, float logit_b, std::int64_t id_b) {
 
 }  // namespace
 
+LogitRows LogitRows::Allocate(DType dtype, std::int64_t rows, std::int64_t vocab,
+                              const gtest_determinism::MemorySpace& space) {
+  LogitRows logits;
+  logits.dtype = dtype;
+  logits.rows = rows;
+  logits.vocab = vocab;
+  logits.space = &space;
+  logits.storage = space.Allocate(logits.bytes());
+  return logits;
+}
+
+std::size_t LogitRows::row_bytes() const { return static_cast<std::size_t>(vocab) * gtest_determinism::SizeOf(dtype); }
+
+std::byte* LogitRows::RowAddress(std::int64_t row) const {
+  return static_cast<std::byte*>(storage.get()) + static_cast<std::size_t>(row) * row_bytes();
+}
+
+LogitRows LogitRows::Clone() const {
+  LogitRows copy = *this;
+  if (storage == nullptr) return copy;
+  copy.storage = space->Allocate(bytes());
+  space->Copy(copy.storage.get(), storage.get(), bytes());
+  return copy;
+}
+
+LogitRows LogitRows::OnHost() const {
+  if (space == &gtest_determinism::HostMemory() || storage == nullptr) return *this;
+  LogitRows copy = Allocate(dtype, rows, vocab);
+  space->CopyToHost(copy.storage.get(), storage.get(), bytes());
+  return copy;
+}
+
+bool LogitRows::SameBits(const LogitRows& other) const {
+  if (dtype != other.dtype || rows != other.rows || vocab != other.vocab) return false;
+  if (bytes() == 0 || storage == other.storage) return true;
+  if (space == other.space) return space->Equal(storage.get(), other.storage.get(), bytes());
+  const LogitRows a = OnHost();
+  const LogitRows b = other.OnHost();
+  return std::memcmp(a.storage.get(), b.storage.get(), bytes()) == 0;
+}
+
 std::vector<float> LogitRows::Row(std::int64_t row) const {
   const std::size_t size = gtest_determinism::SizeOf(dtype);
-  const std::byte* source = data.data() + static_cast<std::size_t>(row * vocab) * size;
+  std::vector<std::byte> copied;
+  const std::byte* source = RowAddress(row);
+  if (space != &gtest_determinism::HostMemory()) {
+    copied.resize(row_bytes());
+    space->CopyToHost(copied.data(), source, copied.size());
+    source = copied.data();
+  }
   std::vector<float> out(static_cast<std::size_t>(vocab));
   if (dtype == DType::kFloat32) {
     std::memcpy(out.data(), source, out.size() * size);
@@ -92,15 +145,12 @@ void AppendBits(gtest_determinism::Trace& trace, std::string_view name, const Ge
   const std::string prefix = name.empty() ? std::string() : std::string(name) + ".";
   const LogitRows& prompt = generation.prompt_logits;
   if (prompt.rows > 0) {
-    trace.push_back({prefix + "prompt_logits",
-                     View(prompt.data.data(), prompt.data.size(), prompt.dtype, {prompt.rows, prompt.vocab})});
+    trace.push_back({prefix + "prompt_logits", View(prompt, 0, prompt.bytes(), {prompt.rows, prompt.vocab})});
   }
   const LogitRows& steps = generation.step_logits;
-  const std::size_t row_bytes = static_cast<std::size_t>(steps.vocab) * gtest_determinism::SizeOf(steps.dtype);
   for (std::int64_t row = 0; row < steps.rows; ++row) {
     trace.push_back(
-        {prefix + "logits[" + std::to_string(row) + "]",
-         View(steps.data.data() + static_cast<std::size_t>(row) * row_bytes, row_bytes, steps.dtype, {steps.vocab})});
+        {prefix + "logits[" + std::to_string(row) + "]", View(steps, row, steps.row_bytes(), {steps.vocab})});
   }
   const auto count = static_cast<std::int64_t>(generation.tokens.size());
   trace.push_back({prefix + "tokens", View(generation.tokens.data(), generation.tokens.size() * sizeof(std::int64_t),
@@ -108,6 +158,21 @@ void AppendBits(gtest_determinism::Trace& trace, std::string_view name, const Ge
   trace.push_back(
       {prefix + "logprobs", View(generation.logprobs.data(), generation.logprobs.size() * sizeof(float),
                                  DType::kFloat32, {static_cast<std::int64_t>(generation.logprobs.size())})});
+}
+
+std::vector<TracedOp> InferenceEngine::Trace(const std::vector<std::int64_t>& prompt_ids,
+                                             const GenerationOptions& options) {
+  std::vector<TracedOp> trace;
+  // The sink refers to `trace`; it goes with it, also where a generation throws.
+  struct SinkGuard {
+    InferenceEngine& engine;
+    ~SinkGuard() { engine.SetOpSink({}); }
+  } guard{*this};
+  const bool looks_inside = SetOpSink([&](const OpOutput& output) {
+    trace.push_back({output, output.bits.space->DigestOf(output.bits.data, output.bits.bytes)});
+  });
+  if (looks_inside) Generate(prompt_ids, options);
+  return trace;
 }
 
 }  // namespace suites

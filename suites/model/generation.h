@@ -24,13 +24,26 @@ struct GenerationOptions {
   std::vector<std::int64_t> forced_ids = {};
 };
 
-// Logits are kept as the engine computed them (fp16, bf16 or fp32), row-major.
+// Logits are kept as the engine computed them (fp16, bf16 or fp32), row-major,
+// where it computed them. A copy shares their memory; Clone() has its own.
 struct LogitRows {
   gtest_determinism::DType dtype = gtest_determinism::DType::kFloat32;
   std::int64_t rows = 0;
   std::int64_t vocab = 0;
-  std::vector<std::byte> data;                     // rows * vocab elements
-  std::vector<float> Row(std::int64_t row) const;  // as float32
+  const gtest_determinism::MemorySpace* space = &gtest_determinism::HostMemory();
+  std::shared_ptr<void> storage = nullptr;  // rows * vocab elements; an address of `space`
+
+  // Unset elements in memory of their own. Throws std::bad_alloc.
+  static LogitRows Allocate(gtest_determinism::DType dtype, std::int64_t rows, std::int64_t vocab,
+                            const gtest_determinism::MemorySpace& space = gtest_determinism::HostMemory());
+  std::size_t row_bytes() const;
+  std::size_t bytes() const { return static_cast<std::size_t>(rows) * row_bytes(); }
+  std::byte* RowAddress(std::int64_t row) const;   // in `space`
+  LogitRows Clone() const;                         // in the same space
+  LogitRows OnHost() const;                        // the same rows, copied where they are not on the host
+  std::vector<float> Row(std::int64_t row) const;  // as float32, on the host
+  // Equal dtype, sizes and bytes.
+  bool SameBits(const LogitRows& other) const;
 };
 
 // One row of logits turned into a token.
@@ -50,7 +63,7 @@ struct Generation {
   std::vector<float> logprobs;       // [max_tokens], of the chosen token; log-softmax in float32
   std::vector<std::vector<std::pair<std::int64_t, float>>> top10;  // [max_tokens][10], falling
   LogitRows step_logits;    // [max_tokens, vocab]; row s picks token s (row 0: last prompt position)
-  LogitRows prompt_logits;  // [prompt, vocab] where asked
+  LogitRows prompt_logits;  // [prompt, vocab] where asked, always on the host
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
@@ -59,16 +72,27 @@ struct Generation {
 // then "tokens" and "logprobs"; each after "NAME." where `name` is not empty.
 void AppendBits(gtest_determinism::Trace& trace, std::string_view name, const Generation& generation);
 
-// A tensor that passed through the model, offered to a sink in the order of
-// computation. `bits` is valid during the call only.
-struct OpOutput {
+// An operation of one generation.
+struct OpSite {
   int step = 0;    // 0: prefill, then decode steps
   int layer = -1;  // -1: outside the layers
   std::string op;  // "embedding", "input_norm", "qkv_proj", "rope", "attention", "o_proj", "post_norm",
-                   // "gate_up_proj", "silu_mul", "down_proj", "residual", "final_norm", "lm_head"
+                   // "gate_up_proj", "silu_mul", "down_proj", "residual", "final_norm", "lm_head", "sampling"
+  bool operator==(const OpSite&) const = default;
+};
+
+// A tensor that passed through the model, offered to a sink in the order of
+// computation. `bits` is valid during the call only; it lies where it was
+// computed.
+struct OpOutput : OpSite {
   gtest_determinism::BitView bits;
 };
 using OpSink = std::function<void(const OpOutput&)>;
+
+// What an operation's output was: TreeDigest() of its bytes.
+struct TracedOp : OpSite {
+  gtest_determinism::Digest digest{};
+};
 
 // A model loaded and ready. One thread at a time.
 class InferenceEngine {
@@ -80,6 +104,10 @@ class InferenceEngine {
   // Offers every operation's output of the following Generate() calls to
   // `sink`; empty: none. Returns false where the engine cannot look inside.
   virtual bool SetOpSink(OpSink sink) = 0;
+  // Generates, and tells every operation's output by its digest, in the order of
+  // computation; empty where the engine cannot look inside. Ends a sink that was
+  // set.
+  virtual std::vector<TracedOp> Trace(const std::vector<std::int64_t>& prompt_ids, const GenerationOptions& options);
   virtual std::int64_t vocab_size() const = 0;
   virtual std::int64_t max_positions() const = 0;
 };

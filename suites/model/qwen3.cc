@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <ATen/record_function.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "suites/checkpoint/safetensors.h"
+#include "suites/model/engine_common.h"
 #include "suites/model/projection.h"
 #include "suites/model/row_ops.h"
 
@@ -27,25 +29,6 @@ using internal::RowOps;
 
 using Clock = std::chrono::steady_clock;
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-Precision ParsePrecision(const std::string& compute) {
-  if (compute == "fp16") return Precision::kFp16;
-  if (compute == "bf16") return Precision::kBf16;
-  if (compute == "fp32") return Precision::kFp32;
-  throw std::invalid_argument("compute \"" + compute + "\" is not known: use fp16, bf16 or fp32");
-}
-
-gtest_determinism::DType DTypeOf(Precision precision) {
-  switch (precision) {
-    case Precision::kFp16:
-      return gtest_determinism::DType::kFloat16;
-    case Precision::kBf16:
-      return gtest_determinism::DType::kBFloat16;
-    case Precision::kFp32:
-      break;
-  }
-  return gtest_determinism::DType::kFloat32;
-}
 
 // fn(row) for every row; rows of little work stay on the calling thread.
 template <class Fn>
@@ -64,13 +47,6 @@ char* RowOf(const at::Tensor& tensor, std::int64_t row) {
 struct Layer {
   at::Tensor input_norm, post_norm, q_norm, k_norm;
   Projection qkv, o, gate_up, down;
-};
-
-// The cosines and sines of all positions so far, rounded to the precision.
-struct RopeTable {
-  std::int64_t half = 0;
-  std::vector<float> inverse_frequency;
-  std::vector<float> cosine, sine;  // [positions, half]
 };
 
 struct KeyValueCache {
@@ -99,6 +75,7 @@ class Engine final : public Qwen3Engine {
 
   const kernels::Int4Matmul* MatmulOf(int layer, const std::string& op) const override;
   void SetMatmulInputSink(InputSink sink) override { input_sink_ = std::move(sink); }
+  void SetReplaySink(ReplaySink sink) override { replay_sink_ = std::move(sink); }
   const kernels::KernelIdentity* kernel() const override {
     for (const Layer& layer : layers_) {
       for (const Projection* projection : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
@@ -112,10 +89,13 @@ class Engine final : public Qwen3Engine {
   at::Tensor Empty(std::int64_t rows, std::int64_t columns) const {
     return at::empty({rows, columns}, at::TensorOptions().dtype(internal::ScalarTypeOf(precision_)));
   }
-  std::int64_t ChunkRows() const;
-  void CheckIds(const std::vector<std::int64_t>& ids, const char* what) const;
-  void ExtendRope(std::int64_t positions);
   void Emit(const Pass& pass, int layer, const char* op, const at::Tensor& tensor) const;
+  // Offers an operation without an INT4 matmul for replay: `run` yields its output.
+  template <class Run>
+  void Offer(const Pass& pass, int layer, const char* op, const Run& run) const {
+    if (!replay_sink_) return;
+    replay_sink_({pass.step, layer, op}, [&] { return std::vector<at::Tensor>{run()}; }, nullptr, {});
+  }
 
   at::Tensor Forward(std::span<const std::int64_t> ids, const Pass& pass);
   at::Tensor Embed(std::span<const std::int64_t> ids) const;
@@ -127,6 +107,7 @@ class Engine final : public Qwen3Engine {
   void AddTo(const at::Tensor& hidden, const at::Tensor& y) const;
   // The logits of each row of `hidden`, into `logits` [rows, vocab].
   void Head(const at::Tensor& hidden, const Pass& pass, void* logits) const;
+  TokenChoice Sample(const void* logits, int step, const GenerationOptions& options) const;
 
   ModelConfig config_;
   Precision precision_;
@@ -136,40 +117,22 @@ class Engine final : public Qwen3Engine {
   kernels::KernelRequest kernel_;
   std::vector<Layer> layers_;
   at::Tensor embedding_, final_norm_, head_;
-  RopeTable rope_;
+  internal::RopeTable rope_;
   OpSink op_sink_;
   InputSink input_sink_;
+  ReplaySink replay_sink_;
 };
 
 Engine::Engine(const Checkpoint& checkpoint, const Qwen3Options& options)
     : config_(checkpoint.config()),
-      precision_(ParsePrecision(options.compute)),
+      precision_(internal::ParsePrecision(options.compute)),
       ops_(internal::RowOpsFor(precision_)),
       max_positions_(std::min(config_.max_position_embeddings, options.max_model_len)),
       prefill_chunk_(options.prefill_chunk),
-      kernel_(options.kernel) {
-  if (kernel_.device != "cpu") {
-    throw std::invalid_argument("device \"" + kernel_.device + "\": this engine runs on \"cpu\" only");
-  }
-  if (config_.head_dim % 2 != 0 || config_.num_attention_heads % config_.num_key_value_heads != 0) {
-    throw CheckpointError(checkpoint.folder().string() +
-                          "/config.json: head_dim must be even and num_attention_heads a multiple of "
-                          "num_key_value_heads");
-  }
-  const bool quantized = !config_.quantization.method.empty();
+      kernel_(options.kernel),
+      rope_(config_, precision_) {
   internal::ProjectionOptions projection{.precision = precision_};
-  if (quantized && precision_ != Precision::kFp32) {
-    if (kernel_.family.empty()) {
-      throw std::invalid_argument(checkpoint.folder().string() + ": the checkpoint is quantized (" +
-                                  config_.quantization.method + "): name a kernel family, or compute in fp32");
-    }
-    const bool bf16_kernel = kernel_.family == "tinygemm";
-    if (bf16_kernel != (precision_ == Precision::kBf16)) {
-      throw std::invalid_argument("kernel " + kernel_.family + " computes in " + (bf16_kernel ? "bf16" : "fp16") +
-                                  ", not in " + options.compute + ": use that, or fp32 for the dequantized weights");
-    }
-    projection.kernel = &kernel_;
-  }
+  if (internal::UsesInt4Kernels(checkpoint, options, precision_)) projection.kernel = &kernel_;
 
   const at::ScalarType dtype = internal::ScalarTypeOf(precision_);
   auto dense = [&](const std::string& name) { return checkpoint.Dense(name).to(dtype).contiguous(); };
@@ -189,14 +152,6 @@ Engine::Engine(const Checkpoint& checkpoint, const Qwen3Options& options)
                        project("gate_up_proj", {"mlp.gate_proj", "mlp.up_proj"}),
                        project("down_proj", {"mlp.down_proj"})});
   }
-
-  // As transformers computes them: the exponent and the power in float32.
-  rope_.half = config_.head_dim / 2;
-  for (std::int64_t i = 0; i < rope_.half; ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config_.head_dim);
-    const auto power = static_cast<float>(std::pow(config_.rope_theta, static_cast<double>(exponent)));
-    rope_.inverse_frequency.push_back(1.0f / power);
-  }
 }
 
 const kernels::Int4Matmul* Engine::MatmulOf(int layer, const std::string& op) const {
@@ -208,46 +163,6 @@ const kernels::Int4Matmul* Engine::MatmulOf(int layer, const std::string& op) co
   return nullptr;
 }
 
-std::int64_t Engine::ChunkRows() const {
-  if (prefill_chunk_ > 0) return prefill_chunk_;
-  // gate_up is the widest activation.
-  const auto row_bytes = 2 * config_.intermediate_size * static_cast<std::int64_t>(SizeOf(DTypeOf(precision_)));
-  return std::max<std::int64_t>(16, (std::int64_t{1} << 30) / row_bytes);
-}
-
-void Engine::CheckIds(const std::vector<std::int64_t>& ids, const char* what) const {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= config_.vocab_size) {
-      throw std::invalid_argument(std::string(what) + "[" + std::to_string(i) + "] = " + std::to_string(ids[i]) +
-                                  " is outside the model's vocabulary of " + std::to_string(config_.vocab_size));
-    }
-  }
-}
-
-void Engine::ExtendRope(std::int64_t positions) {
-  const auto have = static_cast<std::int64_t>(rope_.cosine.size()) / rope_.half;
-  if (positions <= have) return;
-  std::vector<float> cosine(static_cast<std::size_t>(rope_.half));
-  std::vector<float> sine(cosine.size());
-  auto append_rounded = [&](const std::vector<float>& row, std::vector<float>& table) {
-    std::vector<float> rounded(row.size());
-    std::vector<float> stored(row.size());  // of the precision, at most as large as float
-    ops_.from_float(row.data(), stored.data(), rope_.half);
-    ops_.to_float(stored.data(), rounded.data(), rope_.half);
-    table.insert(table.end(), rounded.begin(), rounded.end());
-  };
-  for (std::int64_t position = have; position < positions; ++position) {
-    for (std::size_t i = 0; i < cosine.size(); ++i) {
-      // The angle is rounded to float32, its cosine is not computed in it.
-      const auto angle = static_cast<double>(static_cast<float>(position) * rope_.inverse_frequency[i]);
-      cosine[i] = static_cast<float>(std::cos(angle));
-      sine[i] = static_cast<float>(std::sin(angle));
-    }
-    append_rounded(cosine, rope_.cosine);
-    append_rounded(sine, rope_.sine);
-  }
-}
-
 void Engine::Emit(const Pass& pass, int layer, const char* op, const at::Tensor& tensor) const {
   if (!op_sink_) return;
   OpOutput output;
@@ -256,7 +171,7 @@ void Engine::Emit(const Pass& pass, int layer, const char* op, const at::Tensor&
   output.op = op;
   output.bits.data = tensor.const_data_ptr();
   output.bits.bytes = tensor.nbytes();
-  output.bits.dtype = DTypeOf(precision_);
+  output.bits.dtype = internal::DTypeOf(precision_);
   output.bits.shape = tensor.sizes().vec();
   op_sink_(output);
 }
@@ -283,8 +198,17 @@ at::Tensor Engine::Norm(const at::Tensor& x, const at::Tensor& weight) const {
 
 at::Tensor Engine::Project(const Projection& projection, const at::Tensor& x, const Pass& pass, int layer) const {
   Projection::InputCallback on_input;
-  if (input_sink_) {
-    on_input = [&](const std::string& op, const at::Tensor& input) { input_sink_(pass.step, layer, op, input); };
+  if (input_sink_ || replay_sink_) {
+    on_input = [&](const std::string& op, const at::Tensor& input) {
+      if (input_sink_) input_sink_(pass.step, layer, op, input);
+      if (!replay_sink_) return;
+      const kernels::Int4Matmul* matmul = projection.MatmulOf(op);
+      const auto run = [&] { return std::vector<at::Tensor>{matmul->Forward(input)}; };
+      replay_sink_({pass.step, layer, op}, run, matmul, input);
+    };
+  }
+  if (projection.kernel() == nullptr) {
+    Offer(pass, layer, projection.op().c_str(), [&] { return projection.Forward(x, {}); });
   }
   at::Tensor y = projection.Forward(x, on_input);
   Emit(pass, layer, projection.op().c_str(), y);
@@ -305,7 +229,8 @@ void Engine::NormAndRotate(const Layer& layer, const at::Tensor& qkv, KeyValueCa
       char* x = heads + head * d * element;
       const at::Tensor& weight = head < q_heads ? layer.q_norm : layer.k_norm;
       ops_.rms_norm(x, weight.const_data_ptr(), x, d, static_cast<float>(config_.rms_norm_eps));
-      ops_.rope(x, rope_.cosine.data() + position * rope_.half, rope_.sine.data() + position * rope_.half, rope_.half);
+      ops_.rope(x, rope_.cosine().data() + position * rope_.half(), rope_.sine().data() + position * rope_.half(),
+                rope_.half());
     }
     for (std::int64_t head = 0; head < kv_heads; ++head) {
       ops_.store_key_value(heads + (q_heads + head) * d * element, heads + (q_heads + kv_heads + head) * d * element,
@@ -371,59 +296,99 @@ void Engine::AddTo(const at::Tensor& hidden, const at::Tensor& y) const {
 }
 
 at::Tensor Engine::Forward(std::span<const std::int64_t> ids, const Pass& pass) {
+  Offer(pass, -1, "embedding", [&] { return Embed(ids); });
   at::Tensor hidden = Embed(ids);
   Emit(pass, -1, "embedding", hidden);
   for (int i = 0; i < static_cast<int>(layers_.size()); ++i) {
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
     KeyValueCache& cache = (*pass.caches)[static_cast<std::size_t>(i)];
-    at::Tensor x = Norm(hidden, layer.input_norm);
-    Emit(pass, i, "input_norm", x);
+    const auto norm = [&](const char* op, const at::Tensor& weight) {
+      Offer(pass, i, op, [&] { return Norm(hidden, weight); });
+      at::Tensor normal = Norm(hidden, weight);
+      Emit(pass, i, op, normal);
+      return normal;
+    };
+    const auto add = [&](const at::Tensor& y) {
+      Offer(pass, i, "residual", [&] {
+        at::Tensor sum = hidden.clone();
+        AddTo(sum, y);
+        return sum;
+      });
+      AddTo(hidden, y);
+      Emit(pass, i, "residual", hidden);
+    };
+    at::Tensor x = norm("input_norm", layer.input_norm);
     const at::Tensor qkv = Project(layer.qkv, x, pass, i);
+    Offer(pass, i, "rope", [&] {
+      at::Tensor rotated = qkv.clone();
+      NormAndRotate(layer, rotated, cache, pass);  // the cache gets what it will get
+      return rotated;
+    });
     NormAndRotate(layer, qkv, cache, pass);
     Emit(pass, i, "rope", qkv);
+    Offer(pass, i, "attention", [&] { return Attend(qkv, cache, pass); });
     x = Attend(qkv, cache, pass);
     Emit(pass, i, "attention", x);
-    AddTo(hidden, Project(layer.o, x, pass, i));
-    Emit(pass, i, "residual", hidden);
-    x = Norm(hidden, layer.post_norm);
-    Emit(pass, i, "post_norm", x);
-    x = SiluMul(Project(layer.gate_up, x, pass, i));
+    add(Project(layer.o, x, pass, i));
+    x = norm("post_norm", layer.post_norm);
+    const at::Tensor gate_up = Project(layer.gate_up, x, pass, i);
+    Offer(pass, i, "silu_mul", [&] { return SiluMul(gate_up); });
+    x = SiluMul(gate_up);
     Emit(pass, i, "silu_mul", x);
-    AddTo(hidden, Project(layer.down, x, pass, i));
-    Emit(pass, i, "residual", hidden);
+    add(Project(layer.down, x, pass, i));
   }
   return hidden;
 }
 
 void Engine::Head(const at::Tensor& hidden, const Pass& pass, void* logits) const {
+  Offer(pass, -1, "final_norm", [&] { return Norm(hidden, final_norm_); });
   const at::Tensor x = Norm(hidden, final_norm_);
   Emit(pass, -1, "final_norm", x);
+  Offer(pass, -1, "lm_head", [&] { return internal::DenseLinear(x, head_, precision_); });
   internal::DenseLinearInto(x, head_, precision_, logits);
   if (op_sink_) {
     OpOutput output;
     output.step = pass.step;
     output.op = "lm_head";
     output.bits.data = logits;
-    output.bits.dtype = DTypeOf(precision_);
+    output.bits.dtype = internal::DTypeOf(precision_);
     output.bits.shape = {hidden.size(0), config_.vocab_size};
     output.bits.bytes = static_cast<std::size_t>(hidden.size(0) * config_.vocab_size) * SizeOf(output.bits.dtype);
     op_sink_(output);
   }
 }
 
-Generation Engine::Generate(const std::vector<std::int64_t>& prompt_ids, const GenerationOptions& options) {
-  const auto prompt = static_cast<std::int64_t>(prompt_ids.size());
-  if (prompt == 0) throw std::invalid_argument("the prompt is empty: give at least one token");
-  if (options.max_tokens < 0) throw std::invalid_argument("max_tokens is negative");
-  CheckIds(prompt_ids, "prompt_ids");
-  CheckIds(options.forced_ids, "forced_ids");
-  const std::int64_t total = prompt + options.max_tokens;
-  if (total > max_positions_) {
-    throw std::invalid_argument("a prompt of " + std::to_string(prompt) + " tokens and " +
-                                std::to_string(options.max_tokens) + " new ones exceed the model's " +
-                                std::to_string(max_positions_) + " positions: shorten the prompt");
+TokenChoice Engine::Sample(const void* logits, int step, const GenerationOptions& options) const {
+  const auto index = static_cast<std::size_t>(step);
+  const std::int64_t forced = index < options.forced_ids.size() ? options.forced_ids[index] : std::int64_t{-1};
+  const auto choose = [&] {
+    RECORD_FUNCTION("qwen3::sampling", c10::ArrayRef<const c10::IValue>{});
+    std::vector<float> widened(static_cast<std::size_t>(config_.vocab_size));
+    ops_.to_float(logits, widened.data(), config_.vocab_size);
+    return ChooseToken(widened, forced);
+  };
+  Pass pass;
+  pass.step = step;
+  Offer(pass, -1, "sampling", [&] { return at::full({1}, choose().id, at::TensorOptions().dtype(at::kLong)); });
+  TokenChoice choice = choose();
+  if (op_sink_) {
+    OpOutput output;
+    output.step = step;
+    output.op = "sampling";
+    output.bits.data = &choice.id;
+    output.bits.bytes = sizeof choice.id;
+    output.bits.dtype = gtest_determinism::DType::kInt64;
+    output.bits.shape = {1};
+    op_sink_(output);
   }
-  ExtendRope(total);
+  return choice;
+}
+
+Generation Engine::Generate(const std::vector<std::int64_t>& prompt_ids, const GenerationOptions& options) {
+  internal::CheckRequest(prompt_ids, options, config_.vocab_size, max_positions_);
+  const auto prompt = static_cast<std::int64_t>(prompt_ids.size());
+  const std::int64_t total = prompt + options.max_tokens;
+  rope_.Extend(total);
 
   Pass pass;
   pass.capacity = (total + 15) / 16 * 16;
@@ -438,49 +403,37 @@ Generation Engine::Generate(const std::vector<std::int64_t>& prompt_ids, const G
   pass.caches = &caches;
 
   Generation generation;
-  const gtest_determinism::DType dtype = DTypeOf(precision_);
-  const std::size_t row_bytes = static_cast<std::size_t>(config_.vocab_size) * SizeOf(dtype);
-  std::vector<std::byte> logits(row_bytes);
-  generation.step_logits = {dtype, options.max_tokens, config_.vocab_size, {}};
-  generation.step_logits.data.reserve(static_cast<std::size_t>(options.max_tokens) * row_bytes);
-  if (options.all_prompt_logits) {
-    generation.prompt_logits = {dtype, prompt, config_.vocab_size, {}};
-    generation.prompt_logits.data.resize(static_cast<std::size_t>(prompt) * row_bytes);
-  }
+  const gtest_determinism::DType dtype = internal::DTypeOf(precision_);
+  generation.step_logits = LogitRows::Allocate(dtype, options.max_tokens, config_.vocab_size);
+  if (options.all_prompt_logits) generation.prompt_logits = LogitRows::Allocate(dtype, prompt, config_.vocab_size);
+  std::vector<std::byte> logits(generation.step_logits.row_bytes());
 
   const Clock::time_point start = Clock::now();
   at::Tensor hidden;
-  const std::int64_t chunk = ChunkRows();
+  const std::int64_t chunk = internal::PrefillRows(config_, prefill_chunk_, precision_);
   for (std::int64_t first = 0; first < prompt; first += chunk) {
     const std::int64_t rows = std::min(chunk, prompt - first);
     pass.past = first;
     hidden =
         Forward(std::span(prompt_ids).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)), pass);
-    if (options.all_prompt_logits) {
-      Head(hidden, pass, generation.prompt_logits.data.data() + static_cast<std::size_t>(first) * row_bytes);
-    }
+    if (options.all_prompt_logits) Head(hidden, pass, generation.prompt_logits.RowAddress(first));
   }
   if (options.all_prompt_logits) {
-    std::memcpy(logits.data(), generation.prompt_logits.data.data() + static_cast<std::size_t>(prompt - 1) * row_bytes,
-                row_bytes);
+    std::memcpy(logits.data(), generation.prompt_logits.RowAddress(prompt - 1), logits.size());
   } else {
     Head(hidden.narrow(0, hidden.size(0) - 1, 1), pass, logits.data());
   }
   generation.prefill_seconds = SecondsSince(start);
 
   const Clock::time_point decode_start = Clock::now();
-  std::vector<float> widened(static_cast<std::size_t>(config_.vocab_size));
   for (int s = 0; s < options.max_tokens; ++s) {
     if (s > 0) {
       pass.step = s;
       pass.past = prompt + s - 1;
       Head(Forward(std::span(generation.tokens).last(1), pass), pass, logits.data());
     }
-    const auto index = static_cast<std::size_t>(s);
-    ops_.to_float(logits.data(), widened.data(), config_.vocab_size);
-    TokenChoice choice =
-        ChooseToken(widened, index < options.forced_ids.size() ? options.forced_ids[index] : std::int64_t{-1});
-    generation.step_logits.data.insert(generation.step_logits.data.end(), logits.begin(), logits.end());
+    TokenChoice choice = Sample(logits.data(), s, options);
+    std::memcpy(generation.step_logits.RowAddress(s), logits.data(), logits.size());
     generation.tokens.push_back(choice.id);
     generation.logprobs.push_back(choice.logprob);
     generation.top10.push_back(std::move(choice.top10));
@@ -491,7 +444,7 @@ Generation Engine::Generate(const std::vector<std::int64_t>& prompt_ids, const G
 
 }  // namespace
 
-std::unique_ptr<Qwen3Engine> Qwen3Engine::Load(const Checkpoint& checkpoint, const Qwen3Options& options) {
+std::unique_ptr<Qwen3Engine> internal::MakeCpuEngine(const Checkpoint& checkpoint, const Qwen3Options& options) {
   return std::make_unique<Engine>(checkpoint, options);
 }
 

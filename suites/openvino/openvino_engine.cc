@@ -135,24 +135,22 @@ std::span<const float> Engine::Forward(std::span<const std::int64_t> ids, std::i
 Generation Engine::Generate(const std::vector<std::int64_t>& prompt_ids, const GenerationOptions& options) {
   Check(prompt_ids, options);
   Generation result;
-  result.step_logits.vocab = result.prompt_logits.vocab = vocab_;
-  result.step_logits.rows = options.max_tokens;
-  const std::size_t row_bytes = static_cast<std::size_t>(vocab_) * sizeof(float);
-  result.step_logits.data.resize(options.max_tokens * row_bytes);
+  result.prompt_logits.vocab = vocab_;
+  result.step_logits = LogitRows::Allocate(gtest_determinism::DType::kFloat32, options.max_tokens, vocab_);
 
   request_.reset_state();
   auto start = Clock::now();
   std::span<const float> logits = Forward(prompt_ids, 0);
   result.prefill_seconds = SecondsSince(start);
   if (options.all_prompt_logits) {
-    const auto bytes = std::as_bytes(logits);
-    result.prompt_logits.rows = static_cast<std::int64_t>(prompt_ids.size());
-    result.prompt_logits.data.assign(bytes.begin(), bytes.end());
+    result.prompt_logits = LogitRows::Allocate(gtest_determinism::DType::kFloat32,
+                                               static_cast<std::int64_t>(prompt_ids.size()), vocab_);
+    std::memcpy(result.prompt_logits.storage.get(), logits.data(), logits.size_bytes());
   }
   std::span<const float> row = logits.last(vocab_);
   auto past = static_cast<std::int64_t>(prompt_ids.size());
   for (int step = 0; step < options.max_tokens; ++step) {
-    std::memcpy(result.step_logits.data.data() + step * row_bytes, row.data(), row_bytes);
+    std::memcpy(result.step_logits.RowAddress(step), row.data(), row.size_bytes());
     const bool forced = step < static_cast<int>(options.forced_ids.size());
     TokenChoice choice = ChooseToken(row, forced ? options.forced_ids[step] : -1);
     result.tokens.push_back(choice.id);

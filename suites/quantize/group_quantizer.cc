@@ -1,4 +1,4 @@
-// Compiled with -ffp-contract=off: a fused multiply-add would change the sums.
+// Compiled with -ffp-contract=off: a fused multiply-add would change the grids.
 #include "suites/quantize/group_quantizer.h"
 
 #include <algorithm>
@@ -11,11 +11,7 @@
 namespace suites::quantize {
 namespace {
 
-constexpr int kWidths = 16;
-
-// Adding 1.5 * 2^52 leaves a double no bits for a fraction: it rounds to an
-// integer, ties to even, in the default rounding mode, and the compiler can
-// vectorize it, which it cannot do with nearbyint().
+// Adding 1.5 * 2^52 rounds a double to an integer, ties to even.
 constexpr double kRound = 0x1.8p52;
 
 // code q stands for q * step + base.
@@ -102,47 +98,24 @@ Points PointsOf(Grid grid, Range range, double width) {
   throw std::logic_error("Grid");
 }
 
-inline double NearestCode(double weight, double base, double inverse) {
-  const double position = std::min(std::max((weight - base) * inverse, 0.0), 15.0);
-  return (position + kRound) - kRound;
-}
-
-// Four sums side by side, so that the order of additions is fixed and two or
-// four of them fit a vector register.
-double SquaredError(std::span<const float> weights, const Points& points) {
-  const double inverse = 1 / points.step, step = points.step, base = points.base;
-  double sums[4] = {0, 0, 0, 0};
-  const float* w = weights.data();
-  for (std::size_t i = 0; i < weights.size(); i += 4) {
-    for (int lane = 0; lane < 4; ++lane) {
-      const double weight = w[i + lane];
-      const double error = weight - (NearestCode(weight, base, inverse) * step + base);
-      sums[lane] += error * error;
-    }
-  }
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
 }  // namespace
 
-GroupScale QuantizeGroup(Grid grid, std::span<const float> weights, std::uint8_t* codes) {
+GroupScale QuantizeGroup(Grid grid, std::span<const float> weights, std::uint8_t* codes,
+                         const internal::InnerLoops& loops) {
   if (weights.empty() || weights.size() % 4 != 0) throw std::logic_error("QuantizeGroup: size");
   const Range range = RangeOf(weights);
-  Points best;
-  double least = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < kWidths; ++i) {
-    const Points points = PointsOf(grid, range, 1 - i / 32.0);
-    const double error = SquaredError(weights, points);
-    if (error < least) {
-      least = error;
-      best = points;
-    }
+  Points candidates[internal::kGrids];
+  double steps[internal::kGrids], bases[internal::kGrids], errors[internal::kGrids];
+  for (int i = 0; i < internal::kGrids; ++i) {
+    candidates[i] = PointsOf(grid, range, 1 - i / 32.0);
+    steps[i] = candidates[i].step;
+    bases[i] = candidates[i].base;
   }
-  const double inverse = 1 / best.step;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    codes[i] = static_cast<std::uint8_t>(NearestCode(weights[i], best.base, inverse));
-  }
-  return best.stored;
+  loops.squared_errors(weights.data(), weights.size(), steps, bases, errors);
+  const int best =
+      static_cast<int>(std::min_element(errors, errors + internal::kGrids) - errors);  // the first of equals
+  loops.nearest_codes(weights.data(), weights.size(), steps[best], bases[best], codes);
+  return candidates[best].stored;
 }
 
 }  // namespace suites::quantize

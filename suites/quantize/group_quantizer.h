@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <span>
 
+#include "suites/quantize/inner_loops.h"
+
 namespace suites::quantize {
 
 // The sixteen values that the codes q = 0..15 of a group stand for.
@@ -29,7 +31,8 @@ struct GroupScale {
 // correctly: the codes do not depend on the CPU. `codes` has the size of
 // `weights`, a multiple of 4. Throws std::invalid_argument: NaN, infinity, a
 // scale beyond float16.
-GroupScale QuantizeGroup(Grid grid, std::span<const float> weights, std::uint8_t* codes);
+GroupScale QuantizeGroup(Grid grid, std::span<const float> weights, std::uint8_t* codes,
+                         const internal::InnerLoops& loops = internal::BestLoops());
 
 }  // namespace suites::quantize
 

@@ -3,20 +3,20 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
 #include <span>
 #include <stdexcept>
+#include <utility>
 
 #include "kernels/int4_pack.h"
 #include "suites/quantize/group_quantizer.h"
 #include "suites/quantize/half.h"
+#include "suites/quantize/layer_encoder.h"
 #include "suites/quantize/parallel.h"
 
 namespace suites::quantize {
 namespace {
 
-constexpr std::int64_t kTileRows = 64;  // outputs that one task quantizes
-constexpr std::int64_t kDenseRows = 256;
+constexpr std::int64_t kDenseRows = 256;  // rows that one task encodes
 
 Grid GridOf(OutputFormat format) {
   switch (format) {
@@ -31,184 +31,19 @@ Grid GridOf(OutputFormat format) {
   throw std::logic_error("OutputFormat");
 }
 
-template <typename T>
-std::vector<std::byte> BytesOf(const std::vector<T>& values) {
-  const auto bytes = std::as_bytes(std::span(values));
-  return {bytes.begin(), bytes.end()};
-}
-
-// Outputs [n0, n0 + rows) of a linear layer, quantized.
-struct Tile {
-  std::int64_t n0 = 0, rows = 0, k = 0, groups = 0;
-  std::vector<std::uint8_t> codes = {};  // [rows, k]
-  std::vector<GroupScale> scales = {};   // [rows, groups]
-
-  std::vector<std::uint8_t> CodesByInput() const {  // [k, rows], as kernels/int4_pack.h takes them
-    std::vector<std::uint8_t> turned(codes.size());
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t i = 0; i < k; ++i) turned[i * rows + r] = codes[r * k + i];
-    }
-    return turned;
-  }
-  std::vector<std::uint8_t> ZerosByGroup() const {  // [groups, rows]
-    std::vector<std::uint8_t> zeros(scales.size());
-    for (std::int64_t g = 0; g < groups; ++g) {
-      for (std::int64_t r = 0; r < rows; ++r) {
-        zeros[g * rows + r] = static_cast<std::uint8_t>(scales[r * groups + g].zero);
-      }
-    }
-    return zeros;
-  }
-};
-
-// Where tiles are put together; tiles touch different bytes.
-class LayerEncoder {
- public:
-  virtual ~LayerEncoder() = default;
-  virtual void Put(const Tile& tile) = 0;
-  virtual std::vector<std::vector<std::byte>> Take() = 0;
-};
-
-// Copies a [rows, columns] block into a matrix that is `width` wide.
-template <typename T>
-void PutBlock(std::vector<T>& matrix, std::int64_t width, std::int64_t column, const std::vector<T>& block,
-              std::int64_t columns) {
-  const auto rows = static_cast<std::int64_t>(block.size()) / columns;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    std::copy_n(block.begin() + r * columns, columns, matrix.begin() + r * width + column);
-  }
-}
-
-// AWQ and GPTQ: words of codes, words of zero points, scales [K/G, N].
-class WordEncoder final : public LayerEncoder {
- public:
-  WordEncoder(bool gptq, std::int64_t k, std::int64_t n, std::int64_t group)
-      : gptq_(gptq),
-        k_(k),
-        n_(n),
-        group_(group),
-        words_(k * n / 8),
-        zeros_(k / group * n / 8),
-        scales_(k / group * n) {}
-
-  void Put(const Tile& tile) override {
-    if (gptq_) {
-      PutBlock(words_, n_, tile.n0, kernels::PackGptq(tile.CodesByInput(), k_, tile.rows), tile.rows);
-    } else {
-      PutBlock(words_, n_ / 8, tile.n0 / 8, kernels::PackAwq(tile.CodesByInput(), k_, tile.rows), tile.rows / 8);
-    }
-    const std::vector<std::uint8_t> zeros = tile.ZerosByGroup();
-    PutBlock(zeros_, n_ / 8, tile.n0 / 8,
-             gptq_ ? kernels::PackGptqZeros(zeros, tile.groups, tile.rows, /*v1=*/true)
-                   : kernels::PackAwq(zeros, tile.groups, tile.rows),
-             tile.rows / 8);
-    for (std::int64_t g = 0; g < tile.groups; ++g) {
-      for (std::int64_t r = 0; r < tile.rows; ++r) {
-        scales_[g * n_ + tile.n0 + r] = tile.scales[r * tile.groups + g].scale;
-      }
-    }
-  }
-
-  std::vector<std::vector<std::byte>> Take() override {
-    std::vector<std::vector<std::byte>> tensors;
-    if (gptq_) {
-      std::vector<std::int32_t> g_idx(k_);
-      for (std::int64_t i = 0; i < k_; ++i) g_idx[i] = static_cast<std::int32_t>(i / group_);
-      tensors.push_back(BytesOf(g_idx));
-    }
-    tensors.push_back(BytesOf(words_));
-    tensors.push_back(BytesOf(zeros_));
-    tensors.push_back(BytesOf(scales_));
-    return tensors;
-  }
-
- private:
-  bool gptq_;
-  std::int64_t k_, n_, group_;
-  std::vector<std::int32_t> words_, zeros_;
-  std::vector<std::uint16_t> scales_;
-};
-
-class TorchaoEncoder final : public LayerEncoder {
- public:
-  TorchaoEncoder(std::int64_t k, std::int64_t n, std::int64_t group)
-      : k_(k), n_(n), words_(kernels::TorchaoPaddedK(k) * n / 8), scales_(kernels::TorchaoPaddedK(k) / group * n * 2) {
-    // Padding holds code 0: (0 - 8) * 1 + 8 is zero.
-    for (std::size_t i = k / group * n * 2; i < scales_.size(); i += 2) {
-      scales_[i] = BFloat16FromFloat(1.0f);
-      scales_[i + 1] = BFloat16FromFloat(8.0f);
-    }
-  }
-
-  void Put(const Tile& tile) override {
-    const auto words = kernels::PackTorchaoTile(tile.CodesByInput(), k_, tile.rows);
-    std::copy(words.begin(), words.end(), words_.begin() + kernels::TorchaoPaddedK(k_) / 8 * tile.n0);
-    for (std::int64_t r = 0; r < tile.rows; ++r) {
-      for (std::int64_t g = 0; g < tile.groups; ++g) {
-        const GroupScale& scale = tile.scales[r * tile.groups + g];
-        std::uint16_t* at = scales_.data() + (g * n_ + tile.n0 + r) * 2;
-        at[0] = scale.scale;
-        at[1] = scale.zero;
-      }
-    }
-  }
-
-  std::vector<std::vector<std::byte>> Take() override { return {BytesOf(words_), BytesOf(scales_)}; }
-
- private:
-  std::int64_t k_, n_;
-  std::vector<std::int32_t> words_;
-  std::vector<std::uint16_t> scales_;
-};
-
-// Nibbles in the order of the elements, the first in the low half of a byte.
-class OpenVinoEncoder final : public LayerEncoder {
- public:
-  OpenVinoEncoder(std::int64_t k, std::int64_t n, std::int64_t group)
-      : codes_(k * n / 2), zeros_((k / group * n + 1) / 2), scales_(k / group * n) {}
-
-  void Put(const Tile& tile) override {
-    for (std::size_t i = 0; i < tile.codes.size(); i += 2) {
-      codes_[tile.n0 * tile.k / 2 + i / 2] = std::byte(tile.codes[i] | (tile.codes[i + 1] << 4));
-    }
-    const std::int64_t first = tile.n0 * tile.groups;  // even: tiles begin at multiples of kTileRows
-    for (std::size_t i = 0; i < tile.scales.size(); ++i) {
-      scales_[first + i] = tile.scales[i].scale;
-      zeros_[(first + i) / 2] |= std::byte(tile.scales[i].zero << ((first + i) % 2 * 4));
-    }
-  }
-
-  std::vector<std::vector<std::byte>> Take() override {
-    return {std::move(codes_), std::move(zeros_), BytesOf(scales_)};
-  }
-
- private:
-  std::vector<std::byte> codes_, zeros_;
-  std::vector<std::uint16_t> scales_;
-};
-
-std::unique_ptr<LayerEncoder> EncoderFor(OutputFormat format, std::int64_t k, std::int64_t n, std::int64_t group) {
-  switch (format) {
-    case OutputFormat::kAwq:
-      return std::make_unique<WordEncoder>(false, k, n, group);
-    case OutputFormat::kGptq:
-      return std::make_unique<WordEncoder>(true, k, n, group);
-    case OutputFormat::kTorchao:
-      return std::make_unique<TorchaoEncoder>(k, n, group);
-    case OutputFormat::kOpenVino:
-      return std::make_unique<OpenVinoEncoder>(k, n, group);
-  }
-  throw std::logic_error("OutputFormat");
-}
-
 Tile QuantizeTile(Grid grid, const WeightSource& source, const TensorInfo& tensor, std::int64_t n0, std::int64_t rows,
                   std::int64_t group) {
   Tile tile{.n0 = n0, .rows = rows, .k = tensor.columns(), .groups = tensor.columns() / group};
-  std::vector<float> weights(rows * tile.k);
-  source.Read(tensor, n0, n0 + rows, weights.data());
-  tile.codes.resize(weights.size());
-  for (std::int64_t at = 0; at < rows * tile.k; at += group) {
-    tile.scales.push_back(QuantizeGroup(grid, std::span(weights).subspan(at, group), tile.codes.data() + at));
+  tile.stride = tile.k + 64;
+  tile.codes.resize(rows * tile.stride);
+  tile.scales.reserve(rows * tile.groups);
+  std::vector<float> weights(tile.k);  // one output at a time stays in the nearest cache
+  for (std::int64_t r = 0; r < rows; ++r) {
+    source.Read(tensor, n0 + r, n0 + r + 1, weights.data());
+    for (std::int64_t at = 0; at < tile.k; at += group) {
+      tile.scales.push_back(
+          QuantizeGroup(grid, std::span(weights).subspan(at, group), tile.codes.data() + r * tile.stride + at));
+    }
   }
   return tile;
 }
@@ -233,6 +68,71 @@ void EncodeDense(const std::string& dtype, std::span<const float> values, std::b
     out += sizeof bits;
   }
 }
+
+class LayerEncoding final : public Encoding {
+ public:
+  LayerEncoding(OutputFormat format, const WeightSource& source, TensorInfo tensor, std::int64_t group_size)
+      : grid_(GridOf(format)),
+        source_(source),
+        tensor_(std::move(tensor)),
+        group_size_(group_size),
+        encoder_(MakeLayerEncoder(format, tensor_.columns(), tensor_.rows(), group_size)) {}
+
+  std::int64_t tasks() const override { return (tensor_.rows() + kTileRows - 1) / kTileRows; }
+  void Run(std::int64_t task) override {
+    try {
+      const std::int64_t n0 = task * kTileRows;
+      encoder_->Put(QuantizeTile(grid_, source_, tensor_, n0, std::min(kTileRows, tensor_.rows() - n0), group_size_));
+    } catch (const std::invalid_argument& error) {
+      throw CheckpointError(tensor_.name + ": " + error.what());
+    }
+  }
+  std::vector<Bytes> Take() override { return encoder_->Take(); }
+
+ private:
+  Grid grid_;
+  const WeightSource& source_;
+  TensorInfo tensor_;
+  std::int64_t group_size_;
+  std::unique_ptr<LayerEncoder> encoder_;
+};
+
+class DenseEncoding final : public Encoding {
+ public:
+  DenseEncoding(OutputFormat format, const WeightSource& source, TensorInfo tensor, RowRange rows)
+      : dtype_(DenseDtype(format, tensor)),
+        source_(source),
+        tensor_(std::move(tensor)),
+        rows_(rows),
+        row_bytes_(BytesOf(TensorHeader{tensor_.name, dtype_, tensor_.shape}) /
+                   static_cast<std::uint64_t>(tensor_.rows())),
+        bytes_(static_cast<std::uint64_t>(rows.end - rows.begin) * row_bytes_) {}
+
+  std::int64_t tasks() const override { return (rows_.end - rows_.begin + kDenseRows - 1) / kDenseRows; }
+  void Run(std::int64_t task) override {
+    try {
+      const std::int64_t begin = rows_.begin + task * kDenseRows, end = std::min(begin + kDenseRows, rows_.end);
+      std::vector<float> values((end - begin) * tensor_.columns());
+      source_.Read(tensor_, begin, end, values.data());
+      EncodeDense(dtype_, values, bytes_.data() + static_cast<std::uint64_t>(begin - rows_.begin) * row_bytes_);
+    } catch (const std::invalid_argument& error) {
+      throw CheckpointError(tensor_.name + ": " + error.what());
+    }
+  }
+  std::vector<Bytes> Take() override {
+    std::vector<Bytes> tensors;
+    tensors.push_back(std::move(bytes_));
+    return tensors;
+  }
+
+ private:
+  std::string dtype_;
+  const WeightSource& source_;
+  TensorInfo tensor_;
+  RowRange rows_;
+  std::uint64_t row_bytes_;
+  Bytes bytes_;
+};
 
 }  // namespace
 
@@ -291,33 +191,19 @@ std::vector<TensorHeader> HeadersFor(OutputFormat format, const TensorInfo& tens
   throw std::logic_error("OutputFormat");
 }
 
+std::unique_ptr<Encoding> BeginEncoding(OutputFormat format, const WeightSource& source, const TensorInfo& tensor,
+                                        std::int64_t group_size, RowRange rows) {
+  if (tensor.quantized) return std::make_unique<LayerEncoding>(format, source, tensor, group_size);
+  return std::make_unique<DenseEncoding>(format, source, tensor, rows);
+}
+
 std::vector<std::vector<std::byte>> Encode(OutputFormat format, const WeightSource& source, const TensorInfo& tensor,
                                            std::int64_t group_size, int threads) {
-  try {
-    if (tensor.quantized) {
-      const auto encoder = EncoderFor(format, tensor.columns(), tensor.rows(), group_size);
-      ParallelFor(threads, (tensor.rows() + kTileRows - 1) / kTileRows, [&](std::int64_t i) {
-        const std::int64_t n0 = i * kTileRows;
-        encoder->Put(
-            QuantizeTile(GridOf(format), source, tensor, n0, std::min(kTileRows, tensor.rows() - n0), group_size));
-      });
-      return encoder->Take();
-    }
-    const std::string dtype = DenseDtype(format, tensor);
-    std::vector<std::byte> bytes(BytesOf(TensorHeader{tensor.name, dtype, tensor.shape}));
-    const std::int64_t row_bytes = static_cast<std::int64_t>(bytes.size()) / tensor.rows();
-    ParallelFor(threads, (tensor.rows() + kDenseRows - 1) / kDenseRows, [&](std::int64_t i) {
-      const std::int64_t begin = i * kDenseRows, end = std::min(begin + kDenseRows, tensor.rows());
-      std::vector<float> values((end - begin) * tensor.columns());
-      source.Read(tensor, begin, end, values.data());
-      EncodeDense(dtype, values, bytes.data() + begin * row_bytes);
-    });
-    std::vector<std::vector<std::byte>> tensors;
-    tensors.push_back(std::move(bytes));
-    return tensors;
-  } catch (const std::invalid_argument& error) {
-    throw CheckpointError(tensor.name + ": " + error.what());
-  }
+  const auto encoding = BeginEncoding(format, source, tensor, group_size, {0, tensor.rows()});
+  ParallelFor(threads, encoding->tasks(), [&](std::int64_t task) { encoding->Run(task); });
+  std::vector<std::vector<std::byte>> tensors;
+  for (Bytes& bytes : encoding->Take()) tensors.emplace_back(bytes.span().begin(), bytes.span().end());
+  return tensors;
 }
 
 std::uint64_t BytesOf(const TensorHeader& header) {

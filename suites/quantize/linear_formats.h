@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,7 +35,39 @@ std::optional<OutputFormat> ParseOutputFormat(std::string_view name);
 // Throws CheckpointError where K is not a multiple of G or N not one of 8.
 std::vector<TensorHeader> HeadersFor(OutputFormat format, const TensorInfo& tensor, std::int64_t group_size);
 
-// Their bytes, in that order. The same for any number of threads. Throws
+// Bytes in memory that is not set beforehand.
+class Bytes {
+ public:
+  Bytes() = default;
+  explicit Bytes(std::size_t size) : data_(std::make_unique_for_overwrite<std::byte[]>(size)), size_(size) {}
+  std::byte* data() { return data_.get(); }
+  std::span<const std::byte> span() const { return {data_.get(), size_}; }
+
+ private:
+  std::unique_ptr<std::byte[]> data_;
+  std::size_t size_ = 0;
+};
+
+// A tensor that is being encoded: tasks that may run in any order, each once, from
+// any thread. The bytes do not depend on that order.
+class Encoding {
+ public:
+  virtual ~Encoding() = default;
+  virtual std::int64_t tasks() const = 0;
+  // Throws CheckpointError that names the tensor: NaN, infinity, values beyond float16.
+  virtual void Run(std::int64_t task) = 0;
+  // After all tasks: the bytes of the tensors of HeadersFor(), in that order.
+  virtual std::vector<Bytes> Take() = 0;
+};
+struct RowRange {
+  std::int64_t begin = 0, end = 0;
+};
+// A linear layer is encoded as a whole, of another tensor the rows asked for.
+// Keeps a reference to `source`.
+std::unique_ptr<Encoding> BeginEncoding(OutputFormat format, const WeightSource& source, const TensorInfo& tensor,
+                                        std::int64_t group_size, RowRange rows);
+
+// All of it at once. The same for any number of threads. Throws
 // CheckpointError that names the tensor: NaN, infinity, values beyond float16.
 std::vector<std::vector<std::byte>> Encode(OutputFormat format, const WeightSource& source, const TensorInfo& tensor,
                                            std::int64_t group_size, int threads);

@@ -3,15 +3,21 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "suites/checkpoint/safetensors.h"
+#include "suites/quantize/encode_pipeline.h"
 #include "suites/quantize/openvino_ir.h"
 
 namespace suites::quantize {
@@ -191,9 +197,48 @@ std::string Padded(std::size_t number) {
   return std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits;
 }
 
+// Rows of a dense tensor go through memory in pieces, so that an embedding of
+// more than a gigabyte is never there as a whole.
+constexpr std::uint64_t kPieceBytes = 32 << 20;
+constexpr std::uint64_t kMemory = 512 << 20;
+
+std::vector<EncodePart> PartsOf(const WeightSource& source, const TensorInfo& tensor, const QuantizeOptions& options) {
+  std::uint64_t bytes = 0;
+  for (const TensorHeader& header : HeadersFor(options.format, tensor, options.group_size)) bytes += BytesOf(header);
+  const auto part = [&](std::uint64_t part_bytes, RowRange rows) {
+    return EncodePart{part_bytes, [&source, tensor, format = options.format, group = options.group_size, rows] {
+                        return BeginEncoding(format, source, tensor, group, rows);
+                      }};
+  };
+  if (tensor.quantized) return {part(bytes, {0, tensor.rows()})};
+  const auto row_bytes = bytes / static_cast<std::uint64_t>(tensor.rows());
+  const auto rows = static_cast<std::int64_t>(std::max<std::uint64_t>(1, kPieceBytes / row_bytes));
+  std::vector<EncodePart> parts;
+  for (std::int64_t begin = 0; begin < tensor.rows(); begin += rows) {
+    const std::int64_t end = std::min(begin + rows, tensor.rows());
+    parts.push_back(part(static_cast<std::uint64_t>(end - begin) * row_bytes, {begin, end}));
+  }
+  return parts;
+}
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// This thread writes what the others encode.
 void WriteShards(const WeightSource& source, const std::vector<Shard>& shards, const fs::path& folder,
-                 const QuantizeOptions& options, std::size_t total) {
+                 const QuantizeOptions& options, QuantizeResult* result) {
   const auto metadata = Metadata(source, options);
+  std::vector<EncodePart> parts;
+  std::vector<std::vector<std::size_t>> parts_of(shards.size());  // of each tensor of a shard, how many
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    for (const TensorInfo& tensor : shards[i].sources) {
+      std::vector<EncodePart> more = PartsOf(source, tensor, options);
+      parts_of[i].push_back(more.size());
+      std::move(more.begin(), more.end(), std::back_inserter(parts));
+    }
+  }
+  EncodePipeline pipeline(std::move(parts), options.threads, kMemory);
   Json weight_map = Json::object();
   std::uint64_t bytes = 0;
   std::size_t done = 0;
@@ -202,13 +247,20 @@ void WriteShards(const WeightSource& source, const std::vector<Shard>& shards, c
                                  ? "model.safetensors"
                                  : "model-" + Padded(i + 1) + "-of-" + Padded(shards.size()) + ".safetensors";
     SafetensorsWriter writer(folder / name, shards[i].headers, metadata);
-    for (const TensorInfo& tensor : shards[i].sources) {
-      if (options.progress) options.progress(done++, total, tensor.name);
-      for (const auto& data : Encode(options.format, source, tensor, options.group_size, options.threads)) {
-        writer.Append(data);
+    for (std::size_t t = 0; t < shards[i].sources.size(); ++t) {
+      if (options.progress) options.progress(done++, result->tensors, shards[i].sources[t].name);
+      for (std::size_t part = 0; part < parts_of[i][t]; ++part) {
+        auto start = std::chrono::steady_clock::now();
+        const std::span<const Bytes> encoded = pipeline.Next();
+        result->encoding_wait += SecondsSince(start);
+        start = std::chrono::steady_clock::now();
+        for (const Bytes& data : encoded) writer.Append(data.span());
+        result->writing += SecondsSince(start);
       }
     }
+    const auto start = std::chrono::steady_clock::now();
     writer.Finish();
+    result->writing += SecondsSince(start);
     for (const TensorHeader& header : shards[i].headers) weight_map[header.name] = name;
     bytes += shards[i].bytes;
   }
@@ -238,7 +290,7 @@ QuantizeResult Quantize(const WeightSource& source, const fs::path& output, cons
   if (options.format == OutputFormat::kOpenVino) {
     WriteOpenVinoIr(source, folder.path(), options);
   } else {
-    WriteShards(source, shards, folder.path(), options, result.tensors);
+    WriteShards(source, shards, folder.path(), options, &result);
   }
   folder.Publish();
   return result;

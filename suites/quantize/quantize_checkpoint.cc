@@ -51,7 +51,10 @@ int Run(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--overwrite", options.overwrite, "Replace the output folder");
-  CLI::Option* random_option = app.add_flag("--random", random, "Random weights instead of --model");
+  CLI::Option* random_option =
+      app.add_flag("--random", random,
+                   "Random weights instead of --model, for speed. There is no trained tokenizer: the one "
+                   "written knows single bytes, and prompts are best given with --prompt-ids");
   random_option->excludes(model_option);
   app.add_option("--shape", shape,
                  "With --random: qwen3-0.6b, -1.7b, -4b, -8b, -14b, -32b, or hidden=256,intermediate=1024,layers=2,"
@@ -72,9 +75,12 @@ int Run(int argc, char** argv) {
       random ? quantize::RandomWeights(quantize::ParseShape(shape), seed) : quantize::OpenWeights(model);
   const quantize::QuantizeResult result = quantize::Quantize(*source, output, options);
   ClearProgress();
-  std::printf("%s: %s, %zu tensors, %.1f MB of weights, %.1f s\n", output.c_str(), format.c_str(), result.tensors,
-              static_cast<double>(result.bytes) / 1e6,
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  std::printf("%s: %s, %zu tensors, %.1f MB of weights, %.1f s", output.c_str(), format.c_str(), result.tensors,
+              static_cast<double>(result.bytes) / 1e6, seconds.count());
+  if (result.writing > 0)
+    std::printf(" (waiting for weights %.1f s, writing %.1f s)", result.encoding_wait, result.writing);
+  std::printf("\n");
   return 0;
 }
 

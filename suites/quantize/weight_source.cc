@@ -8,6 +8,7 @@
 #include "suites/checkpoint/json_file.h"
 #include "suites/checkpoint/safetensors.h"
 #include "suites/quantize/half.h"
+#include "suites/quantize/inner_loops.h"
 
 namespace suites::quantize {
 namespace {
@@ -91,15 +92,6 @@ class CheckpointWeights final : public WeightSource {
   SafetensorsReader reader_;
   std::map<std::string, std::string> files_;
 };
-
-// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-// generators", OOPSLA 2014) as a function of its counter.
-std::uint64_t Mix(std::uint64_t counter) {
-  std::uint64_t z = counter * 0x9e3779b97f4a7c15;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
 
 // FNV-1a, 64 bits.
 std::uint64_t HashOf(const std::string& text) {
@@ -222,20 +214,10 @@ class RandomSource final : public WeightSource {
       std::fill_n(out, end - begin, 1.0f);
       return;
     }
-    const std::uint64_t key = Mix(Mix(seed_ + 1) ^ HashOf(tensor.name));
+    const std::uint64_t key = internal::Mix(internal::Mix(seed_ + 1) ^ HashOf(tensor.name));
     const auto first = static_cast<std::uint64_t>(begin * tensor.columns());
     const auto count = static_cast<std::uint64_t>((end - begin) * tensor.columns());
-    // The sum of four uniform integers: close to normal, cut at 3.5 standard
-    // deviations, and free of a library's exp and log. Its variance is
-    // 4 (2^32 - 1) / 12, its standard deviation 37837.2.
-    constexpr double kScale = 0.02 / 37837.2;
-    for (std::uint64_t i = 0; i < count; ++i) {
-      const std::uint64_t bits = Mix(key + first + i);
-      const auto sum = static_cast<std::int64_t>((bits & 0xffff) + ((bits >> 16) & 0xffff) + ((bits >> 32) & 0xffff) +
-                                                 (bits >> 48)) -
-                       2 * 0xffff;
-      out[i] = FloatFromBFloat16(BFloat16FromFloat(static_cast<float>(static_cast<double>(sum) * kScale)));
-    }
+    internal::BestLoops().random_weights(key + first, count, out);
   }
 
  private:

@@ -190,5 +190,24 @@ TEST(HostMemoryTest, ComparesAndFills) {
   EXPECT_TRUE(host.Equal(nullptr, nullptr, 0));
 }
 
+TEST(MemorySpaceTest, ElementsHoldingAByteAreFoundInAnySpace) {
+  // More than one of the pieces in which another space is read.
+  std::vector<std::uint16_t> words(700001, 0x1234);
+  for (const std::size_t i : {std::size_t{0}, std::size_t{524287}, std::size_t{524288}, std::size_t{700000}}) {
+    words[i] = 0xa5a5;
+  }
+  words[5] = 0xa500;  // half of it
+  const FarMemory far;
+  const std::vector<std::int64_t> among = {0, 1, 5, 524288};
+  const std::pair<const MemorySpace*, const void*> spaces[] = {{&HostMemory(), words.data()},
+                                                               {&far, FarMemory::Far(words.data())}};
+  for (const auto& [space, data] : spaces) {
+    EXPECT_THAT(space->ElementsHolding(data, words.size(), 2, 0xa5), ElementsAre(0, 524287, 524288, 700000));
+    EXPECT_THAT(space->ElementsHolding(data, words.size(), 2, 0xa5, &among), ElementsAre(0, 524288));
+    EXPECT_THAT(space->ElementsHolding(data, words.size(), 2, 0x77), IsEmpty());
+    EXPECT_THAT(space->ElementsHolding(data, 0, 2, 0xa5), IsEmpty());
+  }
+}
+
 }  // namespace
 }  // namespace gtest_determinism

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "far_memory.h"
 #include "gtest_determinism/explain.h"
 #include "gtest_determinism/has_bits.h"
 
@@ -48,6 +49,32 @@ TEST(CompareTracesTest, PartsThatAreMissingAddedOrRenamed) {
   EXPECT_EQ(CompareTraces(Parts(a), Parts(fewer))->diff.mismatch, "part 'y' is missing");
   EXPECT_EQ(CompareTraces(Parts(fewer), Parts(a))->diff.mismatch, "part 'y' was not expected");
   EXPECT_EQ(CompareTraces(Parts(a), Parts(renamed))->diff.mismatch, "part 'w' instead of part 'x'");
+}
+
+// What a run after the first that differs is compared by.
+TEST(CompareTracesTest, WhetherAlone) {
+  const std::vector<std::pair<std::string, std::vector<float>>> a = {{"x", {1}}, {"y", {2}}};
+  auto renamed = a, other = a;
+  renamed[0].first = "w";
+  other[1].second[0] = 3;
+  EXPECT_TRUE(internal::HaveSameBits(Parts(a), Parts(a)));
+  EXPECT_FALSE(internal::HaveSameBits(Parts(a), Parts(other)));
+  EXPECT_FALSE(internal::HaveSameBits(Parts(a), Parts(renamed)));
+  EXPECT_FALSE(internal::HaveSameBits(Parts(a), Parts(std::vector(a.begin(), a.begin() + 1))));
+}
+
+TEST(CompareTracesTest, WhetherAloneLeavesBytesInTheirSpace) {
+  std::vector<float> x = {1, 2}, y = {1, 3};
+  const FarMemory far;
+  Trace expected = TraceOf(x), actual = TraceOf(y);
+  for (const auto& [trace, values] : {std::pair(&expected, &x), std::pair(&actual, &y)}) {
+    (*trace)[0].view.space = &far;
+    (*trace)[0].view.data = FarMemory::Far(values->data());
+  }
+  EXPECT_FALSE(internal::HaveSameBits(expected, actual));
+  EXPECT_EQ(far.copies_to_host, 0);
+  EXPECT_TRUE(CompareTraces(expected, actual).has_value());
+  EXPECT_GT(far.copies_to_host, 0);
 }
 
 TEST(CompareTracesTest, ShapeOfAPart) {

@@ -23,7 +23,10 @@ class FarMemory final : public MemorySpace {
     return {Far(::operator new(bytes + 1)), [](void* far) { ::operator delete(Near(far)); }};
   }
   void Copy(void* to, const void* from, std::size_t bytes) const override { std::memcpy(Near(to), Near(from), bytes); }
-  void CopyToHost(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, Near(from), bytes); }
+  void CopyToHost(void* to, const void* from, std::size_t bytes) const override {
+    ++copies_to_host;
+    std::memcpy(to, Near(from), bytes);
+  }
   void Fill(void* to, std::uint8_t value, std::size_t bytes) const override { std::memset(Near(to), value, bytes); }
   bool Equal(const void* a, const void* b, std::size_t bytes) const override {
     ++comparisons;
@@ -32,6 +35,7 @@ class FarMemory final : public MemorySpace {
   void Synchronize() const override { ++synchronizations; }
 
   mutable int comparisons = 0;
+  mutable int copies_to_host = 0;
   mutable int synchronizations = 0;
 
  private:

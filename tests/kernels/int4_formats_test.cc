@@ -169,7 +169,8 @@ TEST(Errors, KernelsRefuseWhatTheyCannotDo) {
   EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"tinygemm"}, tiles); }), HasSubstr("N to be a multiple of 16"));
   EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"cutlass"}, awq); }),
               AllOf(HasSubstr("no INT4 kernel cutlass/auto/cpu"), HasSubstr("marlin/builtin/cpu")));
-  EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"marlin", "auto", "cuda"}, awq); }), HasSubstr("marlin/auto/cuda"));
+  EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"marlin", "auto", "tpu"}, awq); }), HasSubstr("marlin/auto/tpu"));
+  EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"marlin", "auto", "cuda:99"}, awq); }), HasSubstr("device \"cuda:99\""));
   QuantizedLinear uneven = gptq;
   uneven.g_idx = at::zeros({256}, at::kInt);
   EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({"gptq"}, uneven); }), HasSubstr("does not give each group 128 rows"));

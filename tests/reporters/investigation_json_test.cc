@@ -27,11 +27,12 @@ std::string Text(const VariantRecord& record) {
 TEST(InvestigationJson, Golden) {
   EXPECT_TRUE(MatchesGolden(Text(BitExactRecord()), "bit_exact.json"));
   EXPECT_TRUE(MatchesGolden(Text(NondeterministicRecord()), "nondeterministic.json"));
+  EXPECT_TRUE(MatchesGolden(Text(GpuRecord()), "gpu.json"));
   EXPECT_TRUE(MatchesGolden(Text(FailedRecord()), "failure.json"));
 }
 
 std::vector<VariantRecord> EveryKind() {
-  std::vector<VariantRecord> records = {BitExactRecord(), NondeterministicRecord(), FailedRecord()};
+  std::vector<VariantRecord> records = {BitExactRecord(), NondeterministicRecord(), GpuRecord(), FailedRecord()};
   VariantRecord record = NondeterministicRecord();  // tokens part, NaN, logits, no deterministic mode, no expectation
   record.baseline.tokens[4][1] = 99;
   record.baseline.logits_l2 = {0, 0, 0, 1, 2};
@@ -75,7 +76,7 @@ bool IsFreeMap(const std::string& path) {
 
 TEST(InvestigationJson, SchemaNoticesEveryMissingKeyAndWrongType) {
   int keys = 0;
-  for (const VariantRecord& record : {BitExactRecord(), NondeterministicRecord(), FailedRecord()}) {
+  for (const VariantRecord& record : {BitExactRecord(), NondeterministicRecord(), GpuRecord(), FailedRecord()}) {
     const Json whole = Json::parse(Text(record));
     Walk(whole, Json::json_pointer(), [&](const Json::json_pointer& at) {
       ++keys;

@@ -151,6 +151,42 @@ VariantRecord NondeterministicRecord() {
   return record;
 }
 
+VariantRecord GpuRecord() {
+  VariantRecord record = NondeterministicRecord();
+  record.device = "cuda:0";
+  record.provider = "vllm";
+  record.deterministic = ModeRecord();
+  Fill(&record.deterministic, 6);
+  record.deterministic.report = ReportOf(6, 5);
+  record.deterministic.logprobs[5][2] = std::nextafter(-0.1f, 0.0f);
+  KernelEntry gemm{"vllm::gptq::gemm_half_q_half_gptq_4bit_kernel<true, 1>(__half const*)", "cuda:0", 140, 900,
+                   KernelKind::kGemm};
+  gemm.op = "_C::gptq_gemm";
+  gemm.registers = 96;
+  gemm.static_shared_bytes = 256;
+  gemm.dynamic_shared_bytes = 0;
+  gemm.grid = {2, 1, 6};
+  gemm.block = {128, 1, 1};
+  KernelEntry unknown{"some_kernel", "cuda:0", 3, 4.5, KernelKind::kOther};
+  unknown.grid = unknown.block = {1, 1, 1};
+  record.profile.kernels = {gemm, unknown};
+  record.profile.expected_kernel = "_C::gptq_gemm";
+  record.profile.unattributed = 3;
+  EvidenceRecord& evidence = record.evidence;
+  evidence.ordered_twin_exact = {Finding::kNotLookedAt, "_C::gptq_gemm has no ordered twin"};
+  evidence.replay_kernels = {Finding::kShown, "2 device functions"};
+  evidence.kernels = {
+      {gemm.name, 1, {Finding::kShown, "8 ATOM.E.ADD.F16x2.RN.STRONG.GPU"}},
+      {"fill", 1, {Finding::kRefuted, "no atomic instruction"}},
+  };
+  evidence.float_atomics = {Finding::kShown, gemm.name + ": 8 ATOM.E.ADD.F16x2.RN.STRONG.GPU"};
+  evidence.switch_on_operation = {Finding::kRefuted,
+                                  "under the deterministic switch: 30 distinct patterns in 100 runs"};
+  evidence.switch_runs = 100;
+  evidence.switch_patterns = 30;
+  return record;
+}
+
 VariantRecord FailedRecord() {
   VariantRecord record;
   record.variant = "openvino";

@@ -15,6 +15,10 @@ VariantRecord BitExactRecord();
 // deterministic mode of twenty repetitions that ends it.
 VariantRecord NondeterministicRecord();
 
+// Non-deterministic on a GPU with a foreign kernel: a profile by CUPTI, atomic
+// additions in the machine code, no twin, and a switch that does not reach it.
+VariantRecord GpuRecord();
+
 // Did not run.
 VariantRecord FailedRecord();
 

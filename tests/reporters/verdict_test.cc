@@ -236,62 +236,6 @@ TEST(Expectation, FoundAgainstExpected) {
   EXPECT_FALSE(DeriveVerdict(record).met_expectation);
 }
 
-// ---- root cause ----
-
-TEST(RootCause, NamesTheOrderOnlyWhereAllThreeWereShown) {
-  const VariantRecord whole = NondeterministicRecord();
-  EXPECT_THAT(DeriveVerdict(whole).root_cause,
-              testing::StartsWith("Order of accumulation in layer 0 down_proj. It is the first operation whose bits "
-                                  "differ between two repetitions, in decode step 1, and an INT4 matmul"));
-  const std::function<void(EvidenceRecord&)> take_out[] = {
-      [](EvidenceRecord& e) { e.replay_differs.finding = Finding::kNotLookedAt; },
-      [](EvidenceRecord& e) { e.ordered_twin_exact.finding = Finding::kRefuted; },
-      [](EvidenceRecord& e) { e.within_rounding_bound.finding = Finding::kRefuted; },
-      [](EvidenceRecord& e) { e.first_operation.finding = Finding::kNotLookedAt; },
-  };
-  for (const auto& take : take_out) {
-    VariantRecord record = whole;
-    take(record.evidence);
-    const std::string cause = DeriveVerdict(record).root_cause;
-    EXPECT_THAT(cause, Not(HasSubstr("Order of accumulation")));
-    EXPECT_THAT(cause, HasSubstr("nknown"));
-  }
-}
-
-TEST(RootCause, WithoutEvidenceIsUnknown) {
-  VariantRecord record = NondeterministicRecord();
-  record.evidence = {};
-  record.deterministic = {};
-  EXPECT_EQ(DeriveVerdict(record).root_cause, "Unknown: no operation was shown to differ first.");
-}
-
-TEST(RootCause, SaysNothingTwice) {
-  VariantRecord record = NondeterministicRecord();
-  record.evidence.first_operation.detail = "the first of 3450 operations";
-  record.evidence.replay_differs.detail = "31 distinct patterns in 100 runs";
-  record.evidence.within_rounding_bound.detail = "largest difference 0.0039";
-  const std::string cause = DeriveVerdict(record).root_cause;
-  EXPECT_THAT(cause, HasSubstr("Alone on frozen inputs it gave 31 bit patterns in 100 runs. Its ordered twin gives"));
-  for (const char* detail : {"3450", "31 distinct", "largest difference", "(100 runs)"}) {
-    EXPECT_THAT(cause, Not(HasSubstr(detail)));
-  }
-}
-
-TEST(RootCause, SaysWhyNoOperationWasLookedAt) {
-  VariantRecord record = NondeterministicRecord();
-  record.evidence = {};
-  record.evidence.first_operation.detail = "the runtime does not show its operations' outputs";
-  EXPECT_THAT(DeriveVerdict(record).root_cause,
-              HasSubstr("no operation was shown to differ first, the runtime does not show its operations' outputs. "));
-}
-
-TEST(RootCause, SaysWhatIsLargerThanRounding) {
-  VariantRecord record = NondeterministicRecord();
-  record.evidence.within_rounding_bound.finding = Finding::kRefuted;
-  record.evidence.largest_difference = 3;
-  EXPECT_THAT(DeriveVerdict(record).root_cause, HasSubstr("larger than re-ordered rounding explains: 3.00e+00"));
-}
-
 // ---- interventions ----
 
 TEST(DeterministicMode, EndsItOnlyWhereChanceIsExcluded) {

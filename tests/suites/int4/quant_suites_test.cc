@@ -41,6 +41,10 @@ class QuantSuitesTest : public testing::Test {
   ProgramResult Run(std::vector<std::string> arguments, ProgramOptions options = {}) {
     options.environment.emplace_back("HF_HUB_CACHE", (folder_.path() / "no_cache").string());
     options.environment.emplace_back("QUANT_MODELS_DIR", "");
+    // Nor its GPU: quant_suites_gpu_test is about that.
+    if (std::find(arguments.begin(), arguments.end(), "--device") == arguments.end()) {
+      arguments.insert(arguments.begin(), {"--device", "cpu"});
+    }
     return RunProgram(QUANT_SUITES_PROGRAM, arguments, options);
   }
   std::vector<std::string> Short(std::vector<std::string> more, int repetitions = 3) const {

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <string_view>
 
 namespace suites {
 namespace {
@@ -69,9 +71,9 @@ TEST(ChooseToken, NotANumberRanksLastAndShowsInTheLogprobs) {
 
 TEST(LogitRows, WidensEveryType) {
   auto rows = [](DType dtype, const auto& words) {
-    LogitRows out{dtype, 1, static_cast<std::int64_t>(words.size()), {}};
-    out.data.resize(words.size() * sizeof(words[0]));
-    std::memcpy(out.data.data(), words.data(), out.data.size());
+    LogitRows out = LogitRows::Allocate(dtype, 1, static_cast<std::int64_t>(words.size()));
+    EXPECT_EQ(out.bytes(), words.size() * sizeof(words[0]));
+    std::memcpy(out.storage.get(), words.data(), out.bytes());
     return out.Row(0);
   };
   EXPECT_THAT(rows(DType::kFloat16, std::vector<std::uint16_t>{0x3c00, 0xc000, 0x0001, 0x7bff, 0x7c00, 0x8000}),
@@ -81,12 +83,64 @@ TEST(LogitRows, WidensEveryType) {
   EXPECT_TRUE(std::isnan(rows(DType::kFloat16, std::vector<std::uint16_t>{0x7e00})[0]));
 }
 
+// A space of its own, so that what reads past it shows.
+class OtherSpace final : public gtest_determinism::MemorySpace {
+ public:
+  std::string_view Name() const override { return "other"; }
+  std::shared_ptr<void> Allocate(std::size_t bytes) const override {
+    return gtest_determinism::HostMemory().Allocate(bytes);
+  }
+  void Copy(void* to, const void* from, std::size_t bytes) const override { std::memcpy(to, from, bytes); }
+  void CopyToHost(void* to, const void* from, std::size_t bytes) const override {
+    ++copies_to_host;
+    std::memcpy(to, from, bytes);
+  }
+  void Fill(void* to, std::uint8_t value, std::size_t bytes) const override { std::memset(to, value, bytes); }
+  bool Equal(const void* a, const void* b, std::size_t bytes) const override {
+    ++comparisons;
+    return std::memcmp(a, b, bytes) == 0;
+  }
+  void Synchronize() const override {}
+  mutable int copies_to_host = 0, comparisons = 0;
+};
+
+TEST(LogitRows, StayInTheirSpace) {
+  const OtherSpace space;
+  LogitRows rows = LogitRows::Allocate(DType::kFloat32, 2, 3, space);
+  const float values[] = {1, 2, 3, 4, 5, 6};
+  std::memcpy(rows.storage.get(), values, sizeof values);
+  const LogitRows shared = rows;
+  const LogitRows own = rows.Clone();
+  EXPECT_EQ(shared.storage, rows.storage);
+  EXPECT_NE(own.storage, rows.storage);
+  EXPECT_EQ(own.space, &space);
+  EXPECT_TRUE(own.SameBits(rows));
+  EXPECT_EQ(space.copies_to_host, 0);
+  EXPECT_EQ(space.comparisons, 1);
+  *reinterpret_cast<float*>(own.RowAddress(1)) = -4;
+  EXPECT_FALSE(own.SameBits(rows));
+  EXPECT_TRUE(shared.SameBits(rows));
+  EXPECT_THAT(own.Row(1), testing::ElementsAre(-4, 5, 6));
+  EXPECT_EQ(space.copies_to_host, 1);
+  const LogitRows on_host = own.OnHost();
+  EXPECT_EQ(on_host.space, &gtest_determinism::HostMemory());
+  EXPECT_TRUE(on_host.SameBits(own));
+  EXPECT_FALSE(on_host.SameBits(rows));
+  gtest_determinism::Trace trace;
+  Generation generation;
+  generation.step_logits = rows;
+  AppendBits(trace, "", generation);
+  EXPECT_EQ(trace[1].view.space, &space);
+  EXPECT_EQ(trace[1].view.data, rows.RowAddress(1));
+  EXPECT_EQ(trace[2].view.space, &gtest_determinism::HostMemory());  // tokens
+}
+
 TEST(GenerationBits, LogitsComeFirstInOrderOfPosition) {
   Generation generation;
   generation.tokens = {4, 5};
   generation.logprobs = {-1, -2};
-  generation.step_logits = {DType::kFloat16, 2, 3, std::vector<std::byte>(12)};
-  generation.prompt_logits = {DType::kFloat16, 4, 3, std::vector<std::byte>(24)};
+  generation.step_logits = LogitRows::Allocate(DType::kFloat16, 2, 3);
+  generation.prompt_logits = LogitRows::Allocate(DType::kFloat16, 4, 3);
   gtest_determinism::Trace trace;
   AppendBits(trace, "", generation);
   AppendBits(trace, "run", generation);
@@ -95,7 +149,7 @@ TEST(GenerationBits, LogitsComeFirstInOrderOfPosition) {
   EXPECT_THAT(names,
               testing::ElementsAre("prompt_logits", "logits[0]", "logits[1]", "tokens", "logprobs", "run.prompt_logits",
                                    "run.logits[0]", "run.logits[1]", "run.tokens", "run.logprobs"));
-  EXPECT_EQ(trace[2].view.data, generation.step_logits.data.data() + 6);
+  EXPECT_EQ(trace[2].view.data, generation.step_logits.RowAddress(1));
   EXPECT_EQ(trace[2].view.bytes, 6u);
   EXPECT_EQ(trace[2].view.dtype, DType::kFloat16);
   EXPECT_THAT(trace[0].view.shape, testing::ElementsAre(4, 3));

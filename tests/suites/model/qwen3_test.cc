@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "gtest_determinism/digest.h"
 #include "gtest_determinism/perturbations.h"
 #include "gtest_determinism/runner.h"
 #include "suites/tokenizer/tokenizer.h"
@@ -72,8 +73,8 @@ TEST_P(PrecisionTest, ChunksAndCacheDoNotChangeABit) {
   for (const std::int64_t chunk : {1, 13, 64}) {
     const Generation chunked =
         LoadTiny(GetParam(), chunk)->Generate(prompt, {.max_tokens = 8, .all_prompt_logits = true});
-    EXPECT_EQ(chunked.prompt_logits.data, whole.prompt_logits.data) << "chunks of " << chunk;
-    EXPECT_EQ(chunked.step_logits.data, whole.step_logits.data) << "chunks of " << chunk;
+    EXPECT_TRUE(chunked.prompt_logits.SameBits(whole.prompt_logits)) << "chunks of " << chunk;
+    EXPECT_TRUE(chunked.step_logits.SameBits(whole.step_logits)) << "chunks of " << chunk;
   }
   std::vector<std::int64_t> longer = prompt;
   longer.insert(longer.end(), whole.tokens.begin(), whole.tokens.end());
@@ -175,12 +176,14 @@ TEST(OpSink, OffersEveryOperationInTheOrderOfComputation) {
     }
     expected.push_back(std::string(step) + "/-1/final_norm");
     expected.push_back(std::string(step) + "/-1/lm_head");
+    expected.push_back(std::string(step) + "/-1/sampling");
   }
   std::vector<std::string> names;
   for (const auto& output : outputs) names.push_back(output.name);
   EXPECT_EQ(names, expected);
   EXPECT_THAT(outputs[2].shape, testing::ElementsAre(5, (8 + 2 * 4) * 32));  // q, k and v of 5 rows
-  EXPECT_THAT(outputs.back().shape, testing::ElementsAre(1, 1024));
+  EXPECT_THAT(outputs[outputs.size() - 2].shape, testing::ElementsAre(1, 1024));
+  EXPECT_THAT(outputs.back().shape, testing::ElementsAre(1));
 }
 
 TEST(OpSink, FindsTheFirstOperationOfAPlantedNoise) {
@@ -203,6 +206,51 @@ TEST(OpSink, FindsTheFirstOperationOfAPlantedNoise) {
   EXPECT_EQ(first_difference(OutputsOf(*engine, SomePrompt(9), 6)), "none");  // the control
 }
 
+TEST(Trace, NamesEveryOperationByADigestOfItsOutput) {
+  const auto engine = LoadQuantized("awq", "marlin");
+  const auto outputs = OutputsOf(*engine, SomePrompt(9), 3);
+  const std::vector<TracedOp> trace = engine->Trace(SomePrompt(9), {.max_tokens = 3});
+  ASSERT_EQ(trace.size(), outputs.size());
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    EXPECT_EQ(std::to_string(trace[i].step) + "/" + std::to_string(trace[i].layer) + "/" + trace[i].op,
+              outputs[i].name);
+    EXPECT_EQ(trace[i].digest, gtest_determinism::TreeDigest(outputs[i].bytes.data(), outputs[i].bytes.size()));
+  }
+  // The control: another prompt has other digests from the first operation on.
+  EXPECT_NE(engine->Trace(SomePrompt(8), {.max_tokens = 1}).front().digest, trace.front().digest);
+}
+
+TEST(ReplaySink, RunsEachOperationAloneAndLeavesTheGenerationAsItWas) {
+  for (const bool quantized : {true, false}) {
+    const auto engine = quantized ? LoadQuantized("awq", "marlin") : LoadTiny("fp16");
+    const auto outputs = OutputsOf(*engine, SomePrompt(9), 3);
+    std::vector<NamedOutput> replayed;
+    int matmuls = 0;
+    engine->SetReplaySink([&](const OpSite& site, const std::function<std::vector<at::Tensor>()>& run,
+                              const kernels::Int4Matmul* matmul, const at::Tensor& x) {
+      EXPECT_EQ(matmul != nullptr, x.defined());
+      matmuls += matmul != nullptr ? 1 : 0;
+      run();
+      const std::vector<at::Tensor> once_more = run();
+      ASSERT_EQ(once_more.size(), 1u);
+      const at::Tensor result = once_more.front().contiguous();
+      const auto* bytes = static_cast<const std::byte*>(result.const_data_ptr());
+      replayed.push_back({std::to_string(site.step) + "/" + std::to_string(site.layer) + "/" + site.op,
+                          std::vector<std::byte>(bytes, bytes + result.nbytes()), result.sizes().vec()});
+    });
+    const Generation disturbed = engine->Generate(SomePrompt(9), {.max_tokens = 3});
+    engine->SetReplaySink({});
+    EXPECT_EQ(matmuls, quantized ? 3 * 4 * 4 : 0);
+    ASSERT_EQ(replayed.size(), outputs.size());
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      EXPECT_EQ(replayed[i].name, outputs[i].name);
+      EXPECT_EQ(replayed[i].bytes, outputs[i].bytes) << outputs[i].name;
+    }
+    const Generation plain = engine->Generate(SomePrompt(9), {.max_tokens = 3});
+    EXPECT_TRUE(disturbed.step_logits.SameBits(plain.step_logits));
+  }
+}
+
 std::set<std::string>* recorded_names = nullptr;
 
 TEST(RecordFunction, SeesTheInt4OperatorAndEveryOtherOperation) {
@@ -217,7 +265,7 @@ TEST(RecordFunction, SeesTheInt4OperatorAndEveryOtherOperation) {
   engine->Generate(SomePrompt(4), {.max_tokens = 2});
   at::removeCallback(handle);
   for (const char* name : {"qwen3::embedding", "qwen3::rms_norm", "qwen3::qk_norm_rope", "qwen3::attention",
-                           "qwen3::silu_mul", "qwen3::add", "qwen3::linear"}) {
+                           "qwen3::silu_mul", "qwen3::add", "qwen3::linear", "qwen3::sampling"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
   EXPECT_TRUE(names.contains(engine->kernel()->op)) << engine->kernel()->op;
@@ -242,8 +290,9 @@ TEST(TeacherForcing, FollowsTheIdsAndThenTheArgmax) {
   // Forced with its own argmax it is the free run, however many ids are given.
   std::vector<std::int64_t> own = free.tokens;
   own.push_back(1);
-  EXPECT_EQ(engine->Generate(SomePrompt(10), {.max_tokens = 6, .forced_ids = own}).step_logits.data,
-            free.step_logits.data);
+  const Generation same = engine->Generate(SomePrompt(10), {.max_tokens = 6, .forced_ids = own});
+  EXPECT_TRUE(same.step_logits.SameBits(free.step_logits));
+  EXPECT_FALSE(forced.step_logits.SameBits(free.step_logits));
 }
 
 TEST(Errors, NameTheThingAndWhatToDo) {
@@ -276,7 +325,8 @@ TEST(Errors, NameTheThingAndWhatToDo) {
     return Qwen3Engine::Load(checkpoint, options);
   };
   EXPECT_THAT([&] { load(*tiny, "fp8", ""); }, ThrowsMessage<std::invalid_argument>(HasSubstr("fp8")));
-  EXPECT_THAT([&] { load(*tiny, "fp32", "", "cuda"); }, ThrowsMessage<std::invalid_argument>(HasSubstr("cuda")));
+  EXPECT_THAT([&] { load(*tiny, "fp32", "", "tpu"); }, ThrowsMessage<std::invalid_argument>(HasSubstr("tpu")));
+  EXPECT_THAT([&] { load(*tiny, "fp32", "", "cuda:x"); }, ThrowsMessage<std::invalid_argument>(HasSubstr("cuda:x")));
   EXPECT_THAT([&] { load(*awq, "fp16", ""); }, ThrowsMessage<std::invalid_argument>(HasSubstr("name a kernel")));
   EXPECT_THAT([&] { load(*awq, "bf16", "marlin"); },
               ThrowsMessage<std::invalid_argument>(HasSubstr("kernel marlin computes in fp16, not in bf16")));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -18,11 +19,14 @@
 
 namespace suites {
 
-inline std::filesystem::path TinyModelFolder() {
-  return std::filesystem::path(GTEST_DETERMINISM_SOURCE_DIR) / "suites/models/tiny_qwen3";
+// The environment's, for a test that runs on another machine than it was built on.
+inline std::filesystem::path SourceFolder() {
+  const char* const given = std::getenv("GTEST_DETERMINISM_SOURCE_DIR");
+  return given != nullptr ? given : GTEST_DETERMINISM_SOURCE_DIR;
 }
+inline std::filesystem::path TinyModelFolder() { return SourceFolder() / "suites/models/tiny_qwen3"; }
 inline std::filesystem::path TestCheckpoint(const std::string& name) {
-  return std::filesystem::path(GTEST_DETERMINISM_SOURCE_DIR) / "tests/data/checkpoints" / name;
+  return SourceFolder() / "tests/data/checkpoints" / name;
 }
 
 struct ReferencePrompt {

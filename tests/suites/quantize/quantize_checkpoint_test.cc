@@ -59,7 +59,8 @@ constexpr const char* kSmall = "--random --shape hidden=128,intermediate=256,lay
 TEST_F(QuantizeCheckpoint, WritesTheTinyModel) {
   const Result result = RunProgram("--model " TINY_QWEN3 " --format awq --output " + output_);
   EXPECT_EQ(result.exit_code, 0) << result.out;
-  EXPECT_THAT(result.out, MatchesRegex(".*/out: awq, 68 tensors, 5\\.2 MB of weights, [0-9.]+ s\n"));
+  EXPECT_THAT(result.out, MatchesRegex(".*/out: awq, 68 tensors, 5\\.2 MB of weights, [0-9.]+ s "
+                                       "\\(waiting for weights [0-9.]+ s, writing [0-9.]+ s\\)\n"));
   EXPECT_EQ(FilesIn(folder_.path()), (std::set<std::string>{"out"}));
   EXPECT_EQ(ReadAll(output_ + "/tokenizer.json"), ReadAll(TINY_QWEN3 "/tokenizer.json"));
 }
@@ -124,17 +125,23 @@ TEST_F(QuantizeCheckpoint, WritesThatFailLeaveNothing) {
   }
 }
 
+TEST_F(QuantizeCheckpoint, HelpSaysWhatARandomModelLacks) {
+  const Result result = RunProgram("--help");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.out, HasSubstr("--prompt-ids"));
+}
+
 // Terminated in the middle: the folder does not appear, nothing is left.
 TEST_F(QuantizeCheckpoint, TerminatedInTheMiddle) {
-  const std::string large = "--random --shape qwen3-0.6b --format awq --threads 1 --output " + output_;
-  const Result result = RunProgram(large, "timeout -s TERM 2");
+  const std::string large = "--random --shape qwen3-4b --format awq --threads 1 --output " + output_;
+  const Result result = RunProgram(large, "timeout -s TERM 1");
   EXPECT_NE(result.exit_code, 0);
   EXPECT_TRUE(FilesIn(folder_.path()).empty());
 }
 
 // kill -9 leaves the temporary folder, which disturbs no later run.
 TEST_F(QuantizeCheckpoint, KilledInTheMiddle) {
-  const std::string large = "--random --shape qwen3-0.6b --format awq --threads 1 --output " + output_;
+  const std::string large = "--random --shape qwen3-4b --format awq --threads 1 --output " + output_;
   EXPECT_NE(RunProgram(large, "timeout -s KILL 1").exit_code, 0);
   EXPECT_FALSE(fs::exists(output_));
   EXPECT_EQ(RunProgram(std::string(kSmall) + " --format awq --output " + output_).exit_code, 0);

@@ -243,6 +243,20 @@ TEST_P(SafetensorsOutput, ShardsHoldTheSameTensors) {
   EXPECT_EQ(index.at("metadata").at("total_size"), total);
 }
 
+// An embedding beyond the 32 MiB that go through memory at a time: its pieces are
+// those of the whole.
+TEST_P(SafetensorsOutput, LargeEmbeddingsAreWrittenInPieces) {
+  const auto source =
+      RandomWeights(ParseShape("hidden=128,intermediate=128,layers=1,heads=1,vocab=140000,positions=64"), 3);
+  const fs::path output = Make("model", *source, {.threads = 2});
+  const TensorInfo embedding = TensorsOf(source->config()).front();
+  const auto whole = Encode(GetParam(), *source, embedding, 128, 2);
+  ASSERT_GT(whole[0].size(), std::size_t{32} << 20);
+  const SafetensorsReader reader = SafetensorsReader::Open(output);
+  EXPECT_TRUE(std::ranges::equal(reader.Get(embedding.name).data, whole[0]));
+  EXPECT_FALSE(std::ranges::equal(reader.Get("lm_head.weight").data, whole[0])) << "control";
+}
+
 std::string NameOfFormat(const testing::TestParamInfo<OutputFormat>& info) { return std::string(NameOf(info.param)); }
 INSTANTIATE_TEST_SUITE_P(Formats, EveryOutput,
                          testing::Values(OutputFormat::kAwq, OutputFormat::kGptq, OutputFormat::kTorchao,

@@ -1,0 +1,216 @@
+// The two ways through a multiplication that marlin and awq share. `Tile` is one
+// of fragments.cuh. Sums are fp32 and none is ever added in arrival order.
+#ifndef KERNELS_CUDA_GEMM_CUH_
+#define KERNELS_CUDA_GEMM_CUH_
+
+#include "kernels/cuda/fragments.cuh"
+
+namespace kernels::cuda {
+
+// Two neighbouring columns of one row: to y, or, where K is split, to this
+// block's place in the workspace.
+__device__ __forceinline__ void StoreSums(const Args& args, int split, int row, int column, float first, float second) {
+  const Gemm& gemm = args.gemm;
+  if (row >= gemm.m || column >= gemm.n) return;
+  const std::size_t at = static_cast<std::size_t>(row) * gemm.n + column;
+  if (args.splits == 1) {
+    *reinterpret_cast<__half2*>(static_cast<__half*>(gemm.y) + at) = __floats2half2_rn(first, second);
+  } else {
+    float* const to = static_cast<float*>(args.partial) + static_cast<std::size_t>(split) * gemm.m * gemm.n + at;
+    *reinterpret_cast<float2*>(to) = make_float2(first, second);
+  }
+}
+
+// --- Stream: few rows of x, where reading the weights is the cost.
+//
+// Grid: (strips of Tile::kColumns columns, splits of K). Warp w of eight takes
+// the split's tiles w, w + 8, w + 16, ...; each warp's sum is of its tiles in
+// ascending order, and the eight sums are added in ascending order of w.
+inline constexpr int kStreamWarps = 8;
+
+template <class Tile, int kRowBlocks, int kStages>
+__device__ __forceinline__ void StreamBody(const Args& args) {
+  constexpr int kBlocks = Tile::kBlocks, kSums = kBlocks * kRowBlocks * 4;
+  __shared__ float warp_sums[kStreamWarps][kSums][32];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, split = blockIdx.y;
+  const int column = blockIdx.x * Tile::kColumns;
+  const int begin = split * args.tiles_per_split;
+  const int end = min(begin + args.tiles_per_split, args.k_tiles);
+
+  Tile tiles[kStages];
+  Activations x[kStages][kRowBlocks];
+  const auto load = [&](int stage, int tile) {
+    tiles[stage].Load(args, tile, column, lane);
+#pragma unroll
+    for (int r = 0; r < kRowBlocks; ++r) x[stage][r].Load(args, tile, 8 * r, lane);
+  };
+#pragma unroll
+  for (int stage = 0; stage < kStages; ++stage) {
+    const int tile = begin + warp + stage * kStreamWarps;
+    if (tile < end) load(stage, tile);
+  }
+  float sums[kBlocks][kRowBlocks][4] = {};
+  for (int base = begin + warp; base < end; base += kStages * kStreamWarps) {
+#pragma unroll
+    for (int stage = 0; stage < kStages; ++stage) {
+      const int tile = base + stage * kStreamWarps;
+      if (tile >= end) continue;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        std::uint32_t a[kBlocks][4];
+        tiles[stage].Expand(j, a);
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b) {
+#pragma unroll
+          for (int r = 0; r < kRowBlocks; ++r) {
+            MultiplyAdd(sums[b][r], a[b], x[stage][r].values[2 * j], x[stage][r].values[2 * j + 1]);
+          }
+        }
+      }
+      const int next = tile + kStages * kStreamWarps;
+      if (next < end) load(stage, next);
+    }
+  }
+
+#pragma unroll
+  for (int b = 0; b < kBlocks; ++b) {
+#pragma unroll
+    for (int r = 0; r < kRowBlocks; ++r) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) warp_sums[warp][(b * kRowBlocks + r) * 4 + i][lane] = sums[b][r][i];
+    }
+  }
+  __syncthreads();
+  // Sums i and i + 2 of a lane are two columns of one row.
+  for (int pair = threadIdx.x; pair < kSums / 2 * 32; pair += kStreamWarps * 32) {
+    const int from = pair % 32, h = pair / 32 % 2, r = pair / 64 % kRowBlocks, b = pair / 64 / kRowBlocks;
+    const int at = (b * kRowBlocks + r) * 4 + h;
+    float first = warp_sums[0][at][from], second = warp_sums[0][at + 2][from];
+#pragma unroll
+    for (int w = 1; w < kStreamWarps; ++w) {
+      first += warp_sums[w][at][from];
+      second += warp_sums[w][at + 2][from];
+    }
+    StoreSums(args, split, 8 * r + 2 * (from % 4) + h, column + Tile::Column(b, from / 4), first, second);
+  }
+}
+
+// --- Tile: more rows, which a block copies to shared memory; each warp reads its
+// --- own columns' weights straight to registers.
+//
+// Grid: (columns, splits of K, rows of x). A sum is of the split's tiles in
+// ascending order.
+inline constexpr int kTileWarps = 4, kTileStages = 3;
+constexpr std::size_t TileSharedBytes(int row_blocks) {
+  return static_cast<std::size_t>(kTileStages) * 8 * row_blocks * 8 * sizeof(uint4);
+}
+
+template <class Tile, int kRowBlocks>
+__device__ __forceinline__ void MultiplyTile(const Tile& tile, const uint4* x, int lane,
+                                             float (&sums)[Tile::kBlocks][kRowBlocks][4]) {
+  constexpr int kBlocks = Tile::kBlocks;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {  // instructions 0, 1 and 2, 3 take one chunk of x each
+    std::uint32_t a[2][kBlocks][4];
+    tile.Expand(2 * half, a[0]);
+    tile.Expand(2 * half + 1, a[1]);
+#pragma unroll
+    for (int r = 0; r < kRowBlocks; ++r) {
+      const uint4 v = x[ChunkAt(8 * r + lane / 4, 2 * (lane % 4) + half)];
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        MultiplyAdd(sums[b][r], a[0][b], v.x, v.y);
+        MultiplyAdd(sums[b][r], a[1][b], v.z, v.w);
+      }
+    }
+  }
+}
+
+template <class Tile, int kRowBlocks>
+__device__ __forceinline__ void TileBody(const Args& args) {
+  constexpr int kBlocks = Tile::kBlocks, kRows = 8 * kRowBlocks, kRing = 2;
+  extern __shared__ uint4 x_stages[];  // [kTileStages][kRows][8]
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, split = blockIdx.y;
+  const int column = (blockIdx.x * kTileWarps + warp) * Tile::kColumns;
+  const int first_row = blockIdx.z * kRows;
+  const int begin = split * args.tiles_per_split;
+  const int end = min(begin + args.tiles_per_split, args.k_tiles);
+  const auto copy = [&](int tile) {
+    if (tile < end) {
+      CopyToShared(args, tile, first_row, kRows, threadIdx.x, kTileWarps * 32,
+                   x_stages + (tile - begin) % kTileStages * kRows * 8);
+    }
+    CommitCopies();
+  };
+
+  Tile tiles[kRing];
+#pragma unroll
+  for (int i = 0; i < kRing; ++i) {
+    if (begin + i < end) tiles[i].Load(args, begin + i, column, lane);
+  }
+#pragma unroll
+  for (int i = 0; i < kTileStages - 1; ++i) copy(begin + i);
+
+  float sums[kBlocks][kRowBlocks][4] = {};
+  for (int base = begin; base < end; base += kRing) {
+#pragma unroll
+    for (int i = 0; i < kRing; ++i) {
+      const int tile = base + i;
+      if (tile >= end) continue;  // the same for all threads of the block
+      // This tile's x is there for all threads, and all are done with the stage
+      // that the next copy overwrites.
+      WaitForCopies<kTileStages - 2>();
+      __syncthreads();
+      copy(tile + kTileStages - 1);
+      MultiplyTile<Tile, kRowBlocks>(tiles[i], x_stages + (tile - begin) % kTileStages * kRows * 8, lane, sums);
+      if (tile + kRing < end) tiles[i].Load(args, tile + kRing, column, lane);
+    }
+  }
+#pragma unroll
+  for (int b = 0; b < kBlocks; ++b) {
+#pragma unroll
+    for (int r = 0; r < kRowBlocks; ++r) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        StoreSums(args, split, first_row + 8 * r + 2 * (lane % 4) + h, column + Tile::Column(b, lane / 4),
+                  sums[b][r][h], sums[b][r][h + 2]);
+      }
+    }
+  }
+}
+
+// --- Dequantize. W as [n, k]: each lane writes the 16 rows of K that it holds of
+// --- a column, which are neighbours in memory. Grid: (columns, tiles of K).
+inline constexpr int kDequantizeWarps = 4;
+
+template <class Tile>
+__device__ __forceinline__ void DequantizeAlongKBody(const Args& args, __half* w) {
+  const Gemm& gemm = args.gemm;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int column = blockIdx.x * Tile::kColumns, tile_index = blockIdx.y * kDequantizeWarps + warp;
+  if (tile_index >= args.k_tiles) return;
+  Tile tile;
+  tile.Load(args, tile_index, column, lane);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int k = tile_index * kTileK + 16 * t + 8 * half;
+    if (k >= gemm.k) continue;
+    std::uint32_t a[2][Tile::kBlocks][4];
+    tile.Expand(2 * half, a[0]);
+    tile.Expand(2 * half + 1, a[1]);
+#pragma unroll
+    for (int b = 0; b < Tile::kBlocks; ++b) {
+#pragma unroll
+      for (int upper = 0; upper < 2; ++upper) {
+        const int n = column + Tile::Column(b, g) + upper;
+        if (n >= gemm.n) continue;
+        *reinterpret_cast<uint4*>(w + static_cast<std::size_t>(n) * gemm.k + k) =
+            make_uint4(a[0][b][upper], a[0][b][2 + upper], a[1][b][upper], a[1][b][2 + upper]);
+      }
+    }
+  }
+}
+
+}  // namespace kernels::cuda
+
+#endif  // KERNELS_CUDA_GEMM_CUH_

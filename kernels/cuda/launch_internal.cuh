@@ -1,0 +1,41 @@
+// Common to the launch functions.
+#ifndef KERNELS_CUDA_LAUNCH_INTERNAL_CUH_
+#define KERNELS_CUDA_LAUNCH_INTERNAL_CUH_
+
+#include <stdexcept>
+#include <string>
+
+#include "kernels/cuda/fragments.cuh"
+
+namespace kernels::cuda {
+
+inline void CheckLaunch(const char* kernel) {
+  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) {
+    throw std::runtime_error(std::string("CUDA refused to launch ") + kernel + ": " + cudaGetErrorString(error));
+  }
+}
+
+inline Args ArgsOf(const Gemm& gemm, const Plan& plan, void* partial) {
+  Args args;
+  args.gemm = gemm;
+  args.group_inverse = GroupInverse(static_cast<std::uint32_t>(gemm.group_size));
+  args.k_tiles = static_cast<int>(RoundUp(gemm.k, kTileK) / kTileK);
+  args.tiles_per_split = static_cast<int>(plan.tiles_per_split);
+  args.splits = static_cast<int>(plan.splits);
+  args.partial = partial;
+  return args;
+}
+
+inline unsigned Blocks(std::int64_t count, std::int64_t per_block) {
+  return static_cast<unsigned>((count + per_block - 1) / per_block);
+}
+
+// Where a group may end within the 16 rows of K that a lane holds.
+inline bool SplitsGroups(const Gemm& gemm) { return gemm.group_size % 16 != 0; }
+
+// Adds up the workspace of a plan that splits K; nothing where it does not.
+void AddSplits(const Args& args, cudaStream_t stream);
+
+}  // namespace kernels::cuda
+
+#endif  // KERNELS_CUDA_LAUNCH_INTERNAL_CUH_

@@ -1,0 +1,192 @@
+#include "kernels/cuda/operators.h"
+
+#include <ATen/Context.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/mm.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/library.h>
+
+#include <mutex>
+#include <vector>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/layout.h"
+
+// Named by the target's link options, as its twin for the CPU.
+extern "C" {
+int gtest_determinism_int4_cuda_operators = 0;
+}
+
+namespace kernels::cuda {
+namespace {
+
+int Multiprocessors(c10::DeviceIndex device) {
+  static std::mutex mutex;
+  static std::vector<int> known;
+  const std::lock_guard lock(mutex);
+  const auto index = static_cast<std::size_t>(device);
+  if (known.size() <= index) known.resize(index + 1, 0);
+  if (known[index] == 0) {
+    int count = 0;
+    const cudaError_t error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+    TORCH_CHECK(error == cudaSuccess, "cannot ask device ", static_cast<int>(device),
+                " for its multiprocessors: ", cudaGetErrorString(error));
+    known[index] = count;
+  }
+  return known[index];
+}
+
+// cuBLAS would otherwise be free to add partial sums in fp16.
+class FullPrecisionSums {
+ public:
+  FullPrecisionSums() {
+    at::globalContext().setAllowFP16ReductionCuBLAS(false);
+    at::globalContext().setAllowFP16AccumulationCuBLAS(false);
+  }
+  ~FullPrecisionSums() {
+    at::globalContext().setAllowFP16ReductionCuBLAS(
+        reduction_ == at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK,
+        reduction_ != at::CuBLASReductionOption::DisallowReducedPrecisionDisallowSplitK);
+    at::globalContext().setAllowFP16AccumulationCuBLAS(accumulation_);
+  }
+  FullPrecisionSums(const FullPrecisionSums&) = delete;
+  FullPrecisionSums& operator=(const FullPrecisionSums&) = delete;
+
+ private:
+  const at::CuBLASReductionOption reduction_ = at::globalContext().allowFP16ReductionCuBLAS();
+  const bool accumulation_ = at::globalContext().allowFP16AccumulationCuBLAS();
+};
+
+void CheckTensor(const char* op, const char* what, const at::Tensor& tensor, at::ScalarType dtype,
+                 at::IntArrayRef shape, at::Device device) {
+  TORCH_CHECK(
+      tensor.scalar_type() == dtype && tensor.is_contiguous() && tensor.sizes() == shape && tensor.device() == device,
+      op, ": ", what, " must be contiguous ", dtype, " ", shape, " on ", device, ", but are ", tensor.scalar_type(),
+      " ", tensor.sizes(), " on ", tensor.device());
+  TORCH_CHECK(reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr()) % 16 == 0, op, ": ", what,
+              " must be aligned to 16 bytes");
+}
+
+Gemm ViewOf(const char* op, Family family, const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+            const at::Tensor& scales, std::int64_t n) {
+  const std::int64_t k = x.size(1);
+  TORCH_CHECK(n > 0 && n % 8 == 0, op, ": n must be a positive multiple of 8, but is ", n);
+  TORCH_CHECK(k > 0 && k % 8 == 0 && k <= kMaxK, op, ": K must be a positive multiple of 8 up to ", kMaxK, ", but is ",
+              k);
+  const std::int64_t padded = family == Family::kMarlin ? RoundUp(n, kMarlinColumns) : n;
+  TORCH_CHECK(scales.dim() == 2 && scales.size(0) > 0 && k % scales.size(0) == 0, op,
+              ": scales must be [K / group size, ", padded, "], but are ", scales.sizes());
+  const std::int64_t groups = scales.size(0);
+  TORCH_CHECK(k / groups % 8 == 0, op, ": the group size must be a multiple of 8, but is ", k / groups);
+  const at::Device device = x.device();
+  CheckTensor(op, "scales", scales, at::kHalf, {groups, padded}, device);
+  if (family == Family::kMarlin) {
+    CheckTensor(op, "words", words, at::kInt, {padded / kMarlinColumns, RoundUp(k, kTileK) / kTileK, 32, 4}, device);
+    CheckTensor(op, "zeros", zeros, at::kByte, {groups, padded}, device);
+  } else if (family == Family::kAwq) {
+    CheckTensor(op, "words", words, at::kInt, {k, n / 8}, device);
+    CheckTensor(op, "zeros", zeros, at::kInt, {groups, n / 8}, device);
+  } else {
+    CheckTensor(op, "words", words, at::kInt, {k / 8, n}, device);
+    CheckTensor(op, "zeros", zeros, at::kByte, {groups, n}, device);
+  }
+  Gemm gemm;
+  gemm.k = static_cast<int>(k);
+  gemm.n = static_cast<int>(n);
+  gemm.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr<std::int32_t>());
+  gemm.zeros = zeros.const_data_ptr();
+  gemm.scales = scales.const_data_ptr();
+  gemm.padded_n = static_cast<int>(padded);
+  gemm.group_size = static_cast<int>(k / groups);
+  gemm.groups = static_cast<int>(groups);
+  return gemm;
+}
+
+at::Tensor DequantizeAndMultiply(Family family, const Gemm& gemm, const at::Tensor& x, cudaStream_t stream) {
+  const bool along_n = family == Family::kAwq;
+  at::Tensor w = along_n ? at::empty({gemm.k, gemm.n}, x.options()) : at::empty({gemm.n, gemm.k}, x.options());
+  if (family == Family::kMarlin) {
+    MarlinDequantize(gemm, w.mutable_data_ptr(), stream);
+  } else if (along_n) {
+    AwqDequantize(gemm, w.mutable_data_ptr(), stream);
+  } else {
+    GptqDequantize(gemm, w.mutable_data_ptr(), stream);
+  }
+  const FullPrecisionSums scope;
+  return at::mm(x, along_n ? w : w.t());
+}
+
+at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_in, const at::Tensor& words,
+               const at::Tensor& zeros, const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
+               std::int64_t n) {
+  TORCH_CHECK(x_in.dim() == 2 && x_in.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ",
+              x_in.scalar_type(), " ", x_in.sizes());
+  const c10::cuda::CUDAGuard guard(x_in.device());
+  Gemm gemm = ViewOf(op, family, x_in, words, zeros, scales, n);
+  const std::int64_t m = x_in.size(0);
+  TORCH_CHECK(m <= INT32_MAX, op, ": too many rows: ", m);
+  if (m == 0) return at::empty({m, n}, x_in.options());
+  at::Tensor x = row_order ? at::index_select(x_in, 1, *row_order) : x_in.contiguous();
+  if (reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % 16 != 0) x = x.clone();
+  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(x.device().index());
+  const Plan plan = PlanFor(family, m, gemm.k, n, Multiprocessors(x.device().index()));
+  if (plan.path == Path::kDequantize) return DequantizeAndMultiply(family, gemm, x, stream);
+
+  at::Tensor y = at::empty({m, n}, x.options());
+  const std::int64_t bytes = WorkspaceBytes(family, plan, m, n, ordered);
+  const at::Tensor workspace = bytes > 0 ? at::empty({bytes}, x.options().dtype(at::kByte)) : at::Tensor();
+  void* const partial = bytes > 0 ? workspace.mutable_data_ptr() : nullptr;
+  gemm.x = x.const_data_ptr();
+  gemm.y = y.mutable_data_ptr();
+  gemm.m = static_cast<int>(m);
+  switch (family) {
+    case Family::kMarlin:
+      MarlinGemm(gemm, plan, partial, stream);
+      break;
+    case Family::kAwq:
+      AwqGemm(gemm, plan, partial, stream);
+      break;
+    case Family::kGptq:
+      GptqGemm(gemm, plan, ordered, partial, stream);
+      break;
+  }
+  return y;
+}
+
+}  // namespace
+
+Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n) {
+  return PlanFor(family, m, k, n, Multiprocessors(device.index()));
+}
+
+at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                          const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
+  return Run("marlin_gemm", Family::kMarlin, true, x, words, zeros, scales, row_order, n);
+}
+
+at::Tensor AwqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
+                       const std::optional<at::Tensor>& row_order, std::int64_t n) {
+  return Run("awq_gemm", Family::kAwq, true, x, words, zeros, scales, row_order, n);
+}
+
+at::Tensor GptqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
+                        const std::optional<at::Tensor>& row_order, std::int64_t n) {
+  return Run("gptq_gemm", Family::kGptq, at::globalContext().deterministicAlgorithms(), x, words, zeros, scales,
+             row_order, n);
+}
+
+at::Tensor GptqOrderedOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                               const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
+  return Run("gptq_gemm_ordered", Family::kGptq, true, x, words, zeros, scales, row_order, n);
+}
+
+}  // namespace kernels::cuda
+
+TORCH_LIBRARY_IMPL(determinism_int4, CUDA, library) {
+  library.impl("marlin_gemm", kernels::cuda::MarlinOperator);
+  library.impl("awq_gemm", kernels::cuda::AwqOperator);
+  library.impl("gptq_gemm", kernels::cuda::GptqOperator);
+  library.impl("gptq_gemm_ordered", kernels::cuda::GptqOrderedOperator);
+}

@@ -1,0 +1,46 @@
+// The CUDA matmuls behind the operators of kernels/cpu/operators.h, for tensors on
+// a CUDA device, with layouts of their own.
+#ifndef KERNELS_CUDA_OPERATORS_H_
+#define KERNELS_CUDA_OPERATORS_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "kernels/cuda/plan.h"
+
+namespace kernels::cuda {
+
+// Arguments of every operator, beside x: F16 [M, K] contiguous, on the current
+// stream of its device:
+//   words      I32: marlin [padded N / 16, padded K / 64, 32, 4] in Marlin order
+//              (layout.h); awq [K, N / 8] as AutoAWQ wrote them; gptq [K / 8, N],
+//              nibbles in the order of GptqRowOfNibble()
+//   zeros      marlin U8 [K / G, padded N]; awq I32 [K / G, N / 8] as AutoAWQ wrote
+//              them; gptq U8 [K / G, N]
+//   scales     F16 [K / G, padded N]. Only marlin pads N, to 16 columns.
+//   row_order  I64 [K] or none: row i of words multiplies column row_order[i] of x
+//   n          columns of the result, a multiple of 8
+// Result: F16 [M, n]. Wrong dtypes, shapes or devices are c10::Error.
+//
+// A weight is rounded once, to half((q - z) s). Sums are fp32.
+at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                          const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
+at::Tensor AwqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
+                       const std::optional<at::Tensor>& row_order, std::int64_t n);
+// Up to kMaxSliceRows rows: partial sums meet in arrival order, except under
+// at::globalContext().deterministicAlgorithms(), where this is GptqOrderedOperator.
+// More rows: the same as its twin.
+at::Tensor GptqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
+                        const std::optional<at::Tensor>& row_order, std::int64_t n);
+at::Tensor GptqOrderedOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                               const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
+
+// How `device` multiplies: what PlanFor() says for its multiprocessors.
+Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n);
+
+}  // namespace kernels::cuda
+
+#endif  // KERNELS_CUDA_OPERATORS_H_

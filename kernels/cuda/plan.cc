@@ -1,0 +1,75 @@
+#include "kernels/cuda/plan.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/layout.h"
+
+namespace kernels::cuda {
+namespace {
+
+std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Splits of K, of at least `least` tiles each, for about `blocks` thread blocks in all.
+void SplitK(std::int64_t k, std::int64_t n, std::int64_t blocks, std::int64_t least, Plan& plan) {
+  const std::int64_t k_tiles = CeilDiv(k, kTileK), column_tiles = CeilDiv(n, plan.columns);
+  const std::int64_t wanted =
+      std::clamp<std::int64_t>(blocks / column_tiles, 1, std::max<std::int64_t>(1, k_tiles / least));
+  plan.tiles_per_split = CeilDiv(k_tiles, wanted);
+  plan.splits = CeilDiv(k_tiles, plan.tiles_per_split);
+}
+
+}  // namespace
+
+Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors) {
+  Plan plan;
+  if (family == Family::kGptq) {
+    if (m > kMaxSliceRows) {
+      plan.path = Path::kDequantize;
+      return plan;
+    }
+    plan.path = Path::kSlices;
+    plan.row_blocks = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 7;
+    plan.column_blocks = 2;
+    plan.columns = 128;
+    plan.tiles_per_split = kSliceK / kTileK;
+    plan.splits = CeilDiv(k, kSliceK);
+    return plan;
+  }
+  if (m <= kMaxStreamRows) {
+    plan.path = Path::kStream;
+    plan.row_blocks = m <= 8 ? 1 : 2;
+    // Two strips of 16 columns read x half as often; one makes more blocks.
+    plan.column_blocks = family == Family::kAwq ? 4 : n >= 64LL * multiprocessors ? 2 : 1;
+    plan.columns = 16 * plan.column_blocks;
+    // Two tiles for each of the block's eight warps at least.
+    SplitK(k, n, 2LL * multiprocessors, 16, plan);
+    return plan;
+  }
+  if (m <= kMaxTileRows) {
+    plan.path = Path::kTile;
+    plan.row_blocks = m <= 32 ? 4 : m <= 64 || family == Family::kAwq ? 8 : 16;
+    plan.column_blocks = family == Family::kAwq ? 4 : 2;
+    plan.columns = 4 * 16 * plan.column_blocks;
+    SplitK(k, n, (family == Family::kAwq ? 1LL : 2LL) * multiprocessors, 4, plan);
+    return plan;
+  }
+  plan.path = Path::kDequantize;
+  return plan;
+}
+
+std::string NameOf(const Plan& plan) {
+  const std::string splits = plan.splits > 1 ? ", K in " + std::to_string(plan.splits) + " splits" : "";
+  switch (plan.path) {
+    case Path::kStream:
+      return "stream" + splits;
+    case Path::kTile:
+      return "tiles of " + std::to_string(8 * plan.row_blocks) + " rows" + splits;
+    case Path::kSlices:
+      return "slices of " + std::to_string(kSliceK) + " rows of K";
+    case Path::kDequantize:
+      return "dequantize, then at::mm";
+  }
+  return "unknown";
+}
+
+}  // namespace kernels::cuda

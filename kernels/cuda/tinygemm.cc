@@ -1,0 +1,91 @@
+// ATen's own INT4 matmul on a CUDA device, from torchao's formats.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/_convert_weight_to_int4pack.h>
+#include <ATen/ops/_weight_int4pack_mm.h>
+#include <ATen/ops/bitwise_left_shift.h>
+#include <ATen/ops/bitwise_or.h>
+#include <ATen/ops/bitwise_right_shift.h>
+#include <ATen/ops/bitwise_xor.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/stack.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <utility>
+
+#include "kernels/int4_pack.h"
+#include "kernels/internal/layer.h"
+#include "kernels/internal/makers.h"
+
+namespace kernels::internal {
+namespace {
+
+class CudaTinygemmMatmul : public Int4Matmul {
+ public:
+  CudaTinygemmMatmul(KernelIdentity identity, const QuantizedLinear& linear, at::Tensor packed,
+                     at::Tensor scale_and_zero)
+      : identity_(std::move(identity)),
+        k_(linear.k),
+        n_(linear.n),
+        group_size_(linear.group_size),
+        device_(linear.qweight.device()),
+        packed_(std::move(packed)),
+        scale_and_zero_(std::move(scale_and_zero)) {}
+
+  at::Tensor Forward(const at::Tensor& x) const override {
+    CheckActivations(identity_, x, at::kBFloat16, k_, device_);
+    const c10::cuda::CUDAGuard guard(device_);
+    if (x.size(0) == 0) return x.new_empty({0, n_});
+    // What pads K has a weight of 0 . scale + zero, finite, and an input of 0.
+    const std::int64_t padding = TorchaoPaddedK(k_) - k_;
+    const at::Tensor padded = padding > 0 ? at::constant_pad_nd(x, {0, padding}) : x;
+    const at::Tensor y = at::_weight_int4pack_mm(padded, packed_, group_size_, scale_and_zero_);
+    return y.size(1) == n_ ? y : y.narrow(1, 0, n_).contiguous();
+  }
+  at::Tensor ForwardOrdered(const at::Tensor& x) const override { return Forward(x); }
+  const KernelIdentity& identity() const override { return identity_; }
+  std::int64_t k() const override { return k_; }
+  std::int64_t n() const override { return n_; }
+
+ private:
+  KernelIdentity identity_;
+  std::int64_t k_;
+  std::int64_t n_;
+  std::int64_t group_size_;
+  at::Device device_;
+  at::Tensor packed_;          // I32 [padded N / 8, padded K / 128, 32, 4]
+  at::Tensor scale_and_zero_;  // BF16 [padded K / G, padded N, 2]
+};
+
+}  // namespace
+
+// The tile-packed format is ATen's own. From the plain one: two's complement
+// nibbles, the low one the even k, become codes q + 8, the high one the even k, and
+// ATen makes tiles of them.
+std::unique_ptr<Int4Matmul> MakeTinygemmCuda(const QuantizedLinear& linear, const KernelIdentity& identity) {
+  const bool tiled = linear.format == Format::kTorchaoTilePacked;
+  if (!tiled && linear.format != Format::kTorchaoPlain) {
+    Refuse(linear,
+           "kernel tinygemm/aten reads torchao's formats: its zero point is a float offset in bfloat16, which "
+           "cannot hold (8 - z) scale exactly");
+  }
+  const std::int64_t group = linear.group_size;
+  if (group != 32 && group != 64 && group != 128 && group != 256) {
+    Refuse(linear, "kernel tinygemm/aten needs a group size of 32, 64, 128 or 256, not " + std::to_string(group));
+  }
+  const c10::cuda::CUDAGuard guard(linear.qweight.device());
+  if (tiled) {
+    return std::make_unique<CudaTinygemmMatmul>(identity, linear, linear.qweight.contiguous(),
+                                                linear.scales.contiguous());
+  }
+  constexpr std::int64_t kInnerKTiles = 8;
+  const std::int64_t pad_k = TorchaoPaddedK(linear.k) - linear.k, pad_n = TorchaoPaddedN(linear.n) - linear.n;
+  const at::Tensor codes = at::bitwise_xor(linear.qweight.contiguous().view(at::kByte), 0x88);
+  const at::Tensor swapped = at::bitwise_or(at::bitwise_left_shift(codes, 4), at::bitwise_right_shift(codes, 4));
+  const at::Tensor packed = at::_convert_weight_to_int4pack(
+      at::constant_pad_nd(swapped, {0, pad_k / 2, 0, pad_n}).contiguous(), kInnerKTiles);
+  const at::Tensor scale_and_zero =
+      at::constant_pad_nd(at::stack({linear.scales, linear.qzeros}, 2), {0, 0, 0, pad_n, 0, pad_k / group});
+  return std::make_unique<CudaTinygemmMatmul>(identity, linear, packed, scale_and_zero.contiguous());
+}
+
+}  // namespace kernels::internal

@@ -1,0 +1,95 @@
+#include "suites/device/device_layers.h"
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randint.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/int4_pack.h"
+#include "suites/device/captured_graph.h"
+
+namespace suites {
+namespace {
+
+using kernels::Format;
+
+constexpr std::int64_t kGroup = 128;
+
+at::TensorOptions On(at::ScalarType dtype) { return at::TensorOptions().dtype(dtype).device(at::kCUDA); }
+
+at::Tensor RandomWords(at::IntArrayRef shape) {
+  return at::randint(std::numeric_limits<std::int32_t>::min(), std::int64_t{1} << 31, shape, On(at::kInt));
+}
+
+at::Tensor RandomScales(at::IntArrayRef shape, at::ScalarType dtype) {
+  return at::rand(shape, On(at::kFloat)).mul(0.01).add(0.005).to(dtype);
+}
+
+}  // namespace
+
+void Seed(std::uint64_t seed) {
+  at::Generator generator = at::globalContext().defaultGenerator(at::Device(at::kCUDA, 0));
+  generator.set_current_seed(seed);
+}
+
+std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, const std::string& provider,
+                                                  std::int64_t k, std::int64_t n,
+                                                  const std::map<std::string, std::string>& options) {
+  kernels::QuantizedLinear layer;
+  layer.name = "random";
+  layer.format = family == "tinygemm" ? Format::kTorchaoTilePacked : family == "gptq" ? Format::kGptq : Format::kAwq;
+  layer.k = k;
+  layer.n = n;
+  layer.group_size = kGroup;
+  if (layer.format == Format::kTorchaoTilePacked) {
+    const std::int64_t padded_k = kernels::TorchaoPaddedK(k), padded_n = kernels::TorchaoPaddedN(n);
+    layer.qweight = RandomWords({padded_n / 8, padded_k / 128, 32, 4});
+    layer.scales = RandomScales({padded_k / kGroup, padded_n, 2}, at::kBFloat16);
+  } else {
+    layer.qweight = layer.format == Format::kAwq ? RandomWords({k, n / 8}) : RandomWords({k / 8, n});
+    layer.qzeros = RandomWords({k / kGroup, n / 8});
+    layer.scales = RandomScales({k / kGroup, n}, at::kHalf);
+  }
+  return kernels::MakeInt4Matmul({family, provider, "cuda", options}, layer);
+}
+
+at::Tensor RandomInput(const std::string& family, std::int64_t m, std::int64_t k) {
+  return at::rand({m, k}, On(at::kFloat)).mul(4).sub(2).to(family == "tinygemm" ? at::kBFloat16 : at::kHalf);
+}
+
+at::Tensor RandomHalves(std::int64_t m, std::int64_t k) { return RandomInput("", m, k); }
+
+double WeightBytes(std::int64_t k, std::int64_t n) {
+  const double codes = static_cast<double>(k) * static_cast<double>(n);
+  return codes / 2 + codes / kGroup * 2.5;
+}
+
+double MedianMicroseconds(const std::vector<std::function<void()>>& calls) {
+  const CapturedGraph graph([&] {
+    for (const auto& call : calls) call();
+  });
+  cudaEvent_t begin, end;
+  C10_CUDA_CHECK(cudaEventCreate(&begin));
+  C10_CUDA_CHECK(cudaEventCreate(&end));
+  std::vector<double> times;
+  for (int i = 0; i < 7; ++i) {
+    C10_CUDA_CHECK(cudaEventRecord(begin, graph.stream()));
+    graph.Replay();
+    C10_CUDA_CHECK(cudaEventRecord(end, graph.stream()));
+    C10_CUDA_CHECK(cudaEventSynchronize(end));
+    float ms = 0;
+    C10_CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
+    times.push_back(1000.0 * static_cast<double>(ms) / static_cast<double>(calls.size()));
+  }
+  C10_CUDA_CHECK(cudaEventDestroy(begin));
+  C10_CUDA_CHECK(cudaEventDestroy(end));
+  times.erase(times.begin());
+  std::sort(times.begin(), times.end());
+  return (times[2] + times[3]) / 2;
+}
+
+}  // namespace suites

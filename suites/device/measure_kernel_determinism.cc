@@ -1,0 +1,278 @@
+// Bit patterns of the INT4 kernels on a CUDA device, by kernel, shape, rows and
+// input, as tables and as JSON:
+//
+//   measure_kernel_determinism patterns    deterministic kernels: patterns of many runs
+//   measure_kernel_determinism rates       gptq: how often a run differs, by the number of partial sums
+//   measure_kernel_determinism times       median time of a graph's replay, weights not in the cache
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "gtest_determinism/cuda_perturbations.h"
+#include "gtest_determinism/torch.h"
+#include "kernels/int4_matmul.h"
+#include "kernels/torch_cuda.h"
+#include "suites/device/captured_graph.h"
+#include "suites/device/device_layers.h"
+#include "suites/device/device_patterns.h"
+
+namespace {
+
+using kernels::Int4Matmul;
+using nlohmann::ordered_json;
+using suites::RandomInput;
+using suites::RandomKernel;
+using suites::Seed;
+
+struct LayerSize {
+  const char* name;
+  std::int64_t k, n;
+};
+constexpr LayerSize kLayers[] = {{"n256", 4096, 256},      {"n512", 4096, 512},  {"n1024", 4096, 1024},
+                                 {"n2048", 4096, 2048},    {"qkv", 4096, 6144},  {"o", 4096, 4096},
+                                 {"gate_up", 4096, 24576}, {"down", 12288, 4096}};
+
+using Perturbations = std::vector<std::shared_ptr<gtest_determinism::Perturbation>>;
+
+struct Settings {
+  std::string provider = "auto";
+  std::map<std::string, std::string> options;  // of a foreign kernel
+  std::vector<std::string> families;
+  std::vector<std::int64_t> rows;
+  std::vector<std::string> layers;
+  int runs = 1000;
+  int inputs = 3;
+  std::int64_t n = 4096;
+  std::vector<std::string> perturbations;
+  std::string json;
+};
+
+// Those of gtest_determinism that change nothing a kernel may depend on, by name.
+Perturbations NamedPerturbations(const std::vector<std::string>& names) {
+  Perturbations perturbations;
+  for (const std::string& name : names) {
+    if (name == "contention") {
+      perturbations.push_back(gtest_determinism::SmContention());
+    } else if (name == "cache") {
+      perturbations.push_back(gtest_determinism::CacheState());
+    } else if (name == "delay") {
+      perturbations.push_back(gtest_determinism::LaunchDelay({c10::cuda::getCurrentCUDAStream().stream()}));
+    } else if (name == "poison") {
+      perturbations.push_back(gtest_determinism::TorchWorkspacePoison());
+    } else {
+      throw std::invalid_argument("no perturbation " + name + "; there are contention, cache, delay, poison");
+    }
+  }
+  return perturbations;
+}
+
+ordered_json Patterns(const Settings& settings) {
+  ordered_json rows = ordered_json::array();
+  std::printf("%-9s %-8s %6s  %-34s %6s %6s %9s %9s\n", "family", "layer", "rows", "path", "inputs", "runs", "patterns",
+              "ms/run");
+  for (const std::string& family : settings.families) {
+    for (const LayerSize& size : kLayers) {
+      if (std::find(settings.layers.begin(), settings.layers.end(), size.name) == settings.layers.end()) continue;
+      Seed(1);
+      const auto kernel = RandomKernel(family, settings.provider, size.k, size.n, settings.options);
+      for (const std::int64_t m : settings.rows) {
+        int most = 0, deviating = 0;
+        const auto start = std::chrono::steady_clock::now();
+        for (int input = 0; input < settings.inputs; ++input) {
+          Seed(100 + static_cast<std::uint64_t>(input));
+          const at::Tensor x = RandomInput(family, m, size.k);
+          const suites::Patterns found = suites::CountPatterns(
+              [&] { return kernel->ForwardOrdered(x); },
+              {.runs = settings.runs, .perturbations = NamedPerturbations(settings.perturbations)});
+          most = std::max(most, found.distinct);
+          deviating += found.deviating;
+        }
+        const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+        std::printf("%-9s %-8s %6ld  %-34s %6d %6d %9d %9.3f\n", family.c_str(), size.name, m,
+                    kernel->PathFor(m).c_str(), settings.inputs, settings.runs, most,
+                    ms / (settings.inputs * settings.runs));
+        std::fflush(stdout);
+        rows.push_back({{"family", family},
+                        {"provider", kernel->identity().provider},
+                        {"layer", size.name},
+                        {"rows", m},
+                        {"path", kernel->PathFor(m)},
+                        {"perturbations", settings.perturbations},
+                        {"inputs", settings.inputs},
+                        {"runs_each", settings.runs},
+                        {"most_patterns", most},
+                        {"deviating_runs", deviating}});
+      }
+    }
+  }
+  return rows;
+}
+
+ordered_json Rates(const Settings& settings) {
+  ordered_json rows = ordered_json::array();
+  std::printf("gptq, N = %ld, %d runs of each of %d inputs: patterns (largest) and runs that differ from run 0\n",
+              settings.n, settings.runs, settings.inputs);
+  std::printf("%5s %6s  %10s %10s   %10s %10s\n", "sums", "rows", "patterns", "rate", "disturbed", "rate");
+  for (const std::int64_t sums : {2, 3, 4, 8, 32, 96}) {
+    const std::int64_t k = 128 * sums;
+    Seed(1);
+    const auto kernel = RandomKernel("gptq", settings.provider, k, settings.n, settings.options);
+    for (const std::int64_t m : settings.rows) {
+      ordered_json row = {{"partial_sums", sums}, {"rows", m}};
+      std::printf("%5ld %6ld", sums, m);
+      for (const bool disturbed : {false, true}) {
+        if (disturbed && settings.perturbations.empty()) break;
+        int most = 0, deviating = 0, comparisons = 0;
+        for (int input = 0; input < settings.inputs; ++input) {
+          Seed(100 + static_cast<std::uint64_t>(input));
+          const at::Tensor x = RandomInput("gptq", m, k);
+          const suites::Patterns found = suites::CountPatterns(
+              [&] { return kernel->Forward(x); },
+              {.runs = settings.runs,
+               .perturbations = disturbed ? NamedPerturbations(settings.perturbations) : Perturbations{}});
+          most = std::max(most, found.distinct);
+          deviating += found.deviating;
+          comparisons += found.runs - 1;
+        }
+        const double rate = static_cast<double>(deviating) / comparisons;
+        std::printf("  %10d %9.1f%% ", most, 100 * rate);
+        row[disturbed ? "disturbed" : "alone"] = {
+            {"most_patterns", most}, {"deviating_runs", deviating}, {"comparisons", comparisons}, {"rate", rate}};
+      }
+      std::printf("\n");
+      std::fflush(stdout);
+      rows.push_back(row);
+    }
+  }
+  return rows;
+}
+
+ordered_json Times(const Settings& settings) {
+  ordered_json rows = ordered_json::array();
+  std::printf("%-9s %-8s %6s  %-30s %10s %10s %10s %10s\n", "family", "layer", "rows", "path", "us", "GB/s", "TFLOP/s",
+              "fp16 us");
+  for (const LayerSize& size : kLayers) {
+    if (std::find(settings.layers.begin(), settings.layers.end(), size.name) == settings.layers.end()) continue;
+    std::vector<double> half_times;
+    {
+      const std::int64_t copies = (std::int64_t{400} << 20) / (size.k * size.n * 2) + 1;
+      std::vector<at::Tensor> weights;
+      for (std::int64_t i = 0; i < copies; ++i) weights.push_back(suites::RandomHalves(size.n, size.k).mul(0.01));
+      for (const std::int64_t m : settings.rows) {
+        const at::Tensor x = suites::RandomHalves(m, size.k);
+        std::vector<std::function<void()>> calls;
+        for (const at::Tensor& w : weights) calls.emplace_back([&x, &w] { at::mm(x, w.t()); });
+        half_times.push_back(suites::MedianMicroseconds(calls));
+      }
+    }
+    for (const std::string& family : settings.families) {
+      const double bytes = static_cast<double>(size.k * size.n) / 2 + static_cast<double>(size.k / 128 * size.n) * 2.5;
+      const auto copies = static_cast<std::int64_t>(400e6 / bytes) + 1;
+      std::vector<std::unique_ptr<Int4Matmul>> layers;
+      C10_CUDA_CHECK(cudaDeviceSynchronize());
+      const auto start = std::chrono::steady_clock::now();
+      for (std::int64_t i = 0; i < copies; ++i) {
+        layers.push_back(RandomKernel(family, settings.provider, size.k, size.n, settings.options));
+      }
+      C10_CUDA_CHECK(cudaDeviceSynchronize());
+      const double ms =
+          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / copies;
+      for (std::size_t r = 0; r < settings.rows.size(); ++r) {
+        const std::int64_t m = settings.rows[r];
+        const at::Tensor x = RandomInput(family, m, size.k);
+        std::vector<std::function<void()>> calls;
+        for (const auto& layer : layers) calls.emplace_back([&x, &layer] { layer->Forward(x); });
+        const double us = suites::MedianMicroseconds(calls);
+        const double moved = bytes + static_cast<double>(m * (size.k + size.n)) * 2;
+        const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(size.k * size.n);
+        std::printf("%-9s %-8s %6ld  %-30s %10.1f %10.0f %10.1f %10.1f\n", family.c_str(), size.name, m,
+                    layers[0]->PathFor(m).c_str(), us, moved / us * 1e-3, flops / us * 1e-6, half_times[r]);
+        std::fflush(stdout);
+        rows.push_back({{"family", family},
+                        {"layer", size.name},
+                        {"rows", m},
+                        {"path", layers[0]->PathFor(m)},
+                        {"us", us},
+                        {"bytes", moved},
+                        {"flop", flops},
+                        {"fp16_us", half_times[r]}});
+      }
+      std::printf("%-9s %-8s made with its random words in %.2f ms a layer\n", family.c_str(), size.name, ms);
+    }
+    c10::cuda::CUDACachingAllocator::emptyCache();
+  }
+  return rows;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Bit patterns and times of the INT4 kernels on a CUDA device.");
+  Settings settings;
+  settings.families = {"marlin", "awq", "gptq", "tinygemm"};
+  settings.layers = {"qkv", "o", "gate_up", "down"};
+  app.require_subcommand(1);
+  app.add_option("--provider", settings.provider, "builtin, vllm or auto")->capture_default_str();
+  std::vector<std::string> options;
+  app.add_option("--option", options, "NAME=VALUE, a switch of a foreign kernel: use_atomic_add=true");
+  app.add_option("--json", settings.json, "Also write the table to this file");
+  const auto common = [&](CLI::App* sub) {
+    sub->add_option("--families", settings.families, "Kernel families")->capture_default_str();
+    sub->add_option("--layers", settings.layers, "qkv, o, gate_up, down")->capture_default_str();
+    sub->add_option("--rows", settings.rows, "Rows of x; default by what is measured");
+    sub->add_option("--runs", settings.runs, "Runs of each input")->capture_default_str();
+    sub->add_option("--inputs", settings.inputs, "Inputs")->capture_default_str();
+    sub->add_option("--columns", settings.n, "N, for rates")->capture_default_str();
+    sub->add_option("--perturbations", settings.perturbations, "Some of: contention cache delay poison");
+  };
+  CLI::App* const patterns = app.add_subcommand("patterns", "Patterns of the ordered kernels");
+  common(patterns);
+  CLI::App* const rates = app.add_subcommand("rates", "How often a run of gptq differs, by partial sums");
+  common(rates);
+  CLI::App* const times = app.add_subcommand("times", "Median times beside cuBLAS in fp16");
+  common(times);
+  CLI11_PARSE(app, argc, argv);
+  if (kernels::TorchCuda().devices == 0) {
+    std::cerr << "measure_kernel_determinism: " << kernels::TorchCuda().reason << "\n";
+    return 1;
+  }
+  if (settings.rows.empty()) {
+    settings.rows = *patterns ? std::vector<std::int64_t>{1, 4, 16, 17, 64, 256, 512, 2048}
+                    : *rates  ? std::vector<std::int64_t>{1, 2, 4, 8, 16, 32, 50}
+                              : std::vector<std::int64_t>{1, 16, 64, 512, 3790};
+  }
+  for (const std::string& option : options) {
+    const std::size_t equals = option.find('=');
+    if (equals == std::string::npos) {
+      std::cerr << "measure_kernel_determinism: --option " << option << " is not NAME=VALUE\n";
+      return 1;
+    }
+    settings.options[option.substr(0, equals)] = option.substr(equals + 1);
+  }
+  try {
+    const ordered_json rows = *patterns ? Patterns(settings) : *rates ? Rates(settings) : Times(settings);
+    if (!settings.json.empty()) {
+      std::ofstream out(settings.json);
+      out << rows.dump(1) << "\n";
+      if (!out.flush()) throw std::runtime_error("cannot write " + settings.json);
+    }
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    std::cerr << "measure_kernel_determinism: " << text.substr(0, text.find('\n')) << "\n";
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,2 @@
+#define LOOPS kAvx512Loops
+#include "suites/quantize/inner_loops_impl.h"

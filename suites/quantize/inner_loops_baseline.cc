@@ -1,0 +1,2 @@
+#define LOOPS kBaselineLoops
+#include "suites/quantize/inner_loops_impl.h"

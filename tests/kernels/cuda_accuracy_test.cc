@@ -1,0 +1,272 @@
+// Every CUDA kernel against float64, within the bounds derived in reference.cc, on
+// shapes that each have a reason.
+#include <ATen/Context.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/layout.h"
+#include "kernels/cuda/operators.h"
+#include "kernels/int4_matmul.h"
+#include "kernels/torch_cuda.h"
+#include "tests/kernels/random_layer.h"
+#include "tests/kernels/reference.h"
+
+namespace kernels {
+namespace {
+
+struct Shape {
+  const char* reason;
+  std::int64_t m, k, n, group_size = 128;
+};
+
+struct Case {
+  const char* name;
+  const char* family;
+  Format format;
+  Shape shape;
+  bool desc_act = false;
+};
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.name << " " << c.shape.reason << " [" << c.shape.m << ", " << c.shape.k << "] x [" << c.shape.k << ", "
+       << c.shape.n << "]";
+}
+
+const Shape kShapes[] = {
+    {"OneGroup", 1, 128, 64},
+    {"DecodeOfTheEmbeddedModel", 1, 1024, 256},
+    {"LastRowOfOneBlock", 8, 256, 128},
+    {"FirstRowOfTwoBlocks", 9, 256, 128},
+    {"LastStreamRow", 16, 256, 128},
+    {"FirstTileRow", 17, 256, 128},
+    {"TileOf32", 32, 256, 128},
+    {"TileOf64", 33, 256, 136},
+    {"LastSliceRow", 50, 384, 136},
+    {"FirstRowBeyondSlices", 51, 384, 136},
+    {"TileOf128", 65, 256, 136},
+    {"TwoTilesOfRows", 129, 512, 72},
+    {"LastTileRow", 256, 512, 264},
+    {"FirstDequantizedRow", 257, 512, 264},
+    {"ManyRows", 600, 256, 64},
+    {"FewestColumns", 3, 128, 8},
+    {"EightColumnsOfAStrip", 5, 256, 24},
+    {"EightColumnsOfATile", 40, 256, 136},
+    {"ColumnsBeyondOneBlock", 1, 256, 1032},
+    {"ColumnsBeyondOneBlockOfTiles", 20, 256, 1032},
+    {"ManyTilesForEachWarp", 2, 8192, 64},
+    {"ManyTilesWithoutSplit", 30, 4096, 64},
+    {"KNotAMultipleOf64", 6, 160, 64, 32},
+    {"KNotAMultipleOf64InTiles", 70, 160, 72, 32},
+    {"KNotAMultipleOf64Dequantized", 300, 160, 72, 32},
+    {"GroupOf64", 7, 512, 64, 64},
+    {"GroupOf64InTiles", 100, 512, 64, 64},
+    {"GroupOfTwoSlices", 7, 512, 64, 256},
+    {"ShortestK", 4, 32, 16, 32},
+    {"WideLayer", 1, 1024, 16384},
+};
+// Beyond what ATen takes.
+const Shape kBuiltinShapes[] = {
+    {"OneGroupForAllRows", 5, 384, 64, 384},
+    {"OneGroupForAllRowsInTiles", 60, 384, 64, 384},
+    {"GroupsThatSlicesCut", 5, 288, 64, 96},
+    {"GroupsOf8", 3, 72, 40, 8},
+    {"GroupsOf8InTiles", 48, 200, 72, 8},
+    {"GroupsOf8Dequantized", 300, 72, 40, 8},
+    {"GroupsOf24", 12, 264, 72, 24},
+    {"GroupsOf24InTiles", 80, 264, 72, 24},
+    {"GroupsOf24Dequantized", 260, 264, 72, 24},
+    {"GroupsOf16", 1, 176, 16, 16},
+};
+// So many half sums have no bound worth the name: not gptq.
+const Shape kLongShapes[] = {
+    {"LongestK", 1, 65408, 8},
+    {"LongestKInTiles", 18, 65408, 8},
+};
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
+  const auto add_builtin = [&](const Shape& shape) {
+    cases.push_back({"marlin_from_awq", "marlin", Format::kAwq, shape});
+    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape});
+    cases.push_back({"awq", "awq", Format::kAwq, shape});
+    cases.push_back({"gptq", "gptq", Format::kGptq, shape});
+  };
+  for (const Shape& shape : kShapes) {
+    add_builtin(shape);
+    cases.push_back({"tinygemm_from_tiles", "tinygemm", Format::kTorchaoTilePacked, shape});
+    cases.push_back({"tinygemm_from_plain", "tinygemm", Format::kTorchaoPlain, shape});
+  }
+  for (const Shape& shape : kBuiltinShapes) add_builtin(shape);
+  for (const Shape& shape : kLongShapes) {
+    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape});
+    cases.push_back({"awq", "awq", Format::kAwq, shape});
+  }
+  for (const Shape& shape : {Shape{"DescActOneRow", 1, 512, 72}, Shape{"DescActTiles", 33, 512, 72},
+                             Shape{"DescActDequantized", 300, 512, 72}, Shape{"DescActGroupsOf8", 9, 80, 24, 8}}) {
+    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape, true});
+    cases.push_back({"gptq", "gptq", Format::kGptq, shape, true});
+  }
+  return cases;
+}
+
+Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Tensor& x, WeightRounding rounding) {
+  const std::string family = c.family;
+  if (family == "tinygemm") return TinygemmReference(layer, x);
+  const cuda::Family kernel = family == "marlin" ? cuda::Family::kMarlin
+                              : family == "awq"  ? cuda::Family::kAwq
+                                                 : cuda::Family::kGptq;
+  const cuda::Plan plan = cuda::PlanOn(x.device(), kernel, x.size(0), layer.k, layer.n);
+  constexpr std::int64_t kWarps = 8;  // share out the tiles of a stream
+  switch (plan.path) {
+    case cuda::Path::kStream:
+      return TensorCoreReference(layer, x, rounding,
+                                 {(plan.tiles_per_split + kWarps - 1) / kWarps * cuda::kTileK, kWarps + plan.splits});
+    case cuda::Path::kTile:
+      return TensorCoreReference(layer, x, rounding, {plan.tiles_per_split * cuda::kTileK, plan.splits});
+    case cuda::Path::kSlices:
+      return TensorCoreSplitKReference(layer, x, rounding);
+    case cuda::Path::kDequantize:
+      break;
+  }
+  return TensorCoreReference(layer, x, rounding, {layer.k, 64});  // cuBLAS may split K too
+}
+
+class CudaAccuracy : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
+    const Case& c = GetParam();
+    layer_ = RandomLayer(c.format,
+                         {.k = c.shape.k, .n = c.shape.n, .group_size = c.shape.group_size, .desc_act = c.desc_act},
+                         /*seed=*/7);
+    const at::ScalarType dtype = std::string(c.family) == "tinygemm" ? at::kBFloat16 : at::kHalf;
+    x_ = RandomActivations(c.shape.m, c.shape.k, dtype, /*seed=*/8).to(at::kCUDA);
+    kernel_ = MakeInt4Matmul({c.family, "auto", "cuda"}, layer_);
+  }
+
+  QuantizedLinear layer_;
+  at::Tensor x_;
+  std::unique_ptr<Int4Matmul> kernel_;
+};
+
+TEST_P(CudaAccuracy, WithinTheDerivedBound) {
+  const Reference exact = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kExact);
+  const Reference rounded = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kToHalf);
+  for (const at::Tensor& y : {kernel_->Forward(x_), kernel_->ForwardOrdered(x_)}) {
+    EXPECT_EQ(y.scalar_type(), x_.scalar_type());
+    EXPECT_EQ(y.device(), x_.device());
+    EXPECT_TRUE(y.is_contiguous());
+    EXPECT_EQ(FirstOutside(y, exact), "") << kernel_->PathFor(x_.size(0));
+    EXPECT_EQ(FirstOutside(y, rounded), "") << kernel_->PathFor(x_.size(0)) << ", weights rounded to half";
+  }
+}
+
+// From tensors that lie on the device already, the same kernel.
+TEST_P(CudaAccuracy, LayersOnTheDeviceGiveTheSameBits) {
+  QuantizedLinear there = layer_;
+  for (at::Tensor* const tensor : {&there.qweight, &there.qzeros, &there.scales, &there.g_idx}) {
+    if (tensor->defined()) *tensor = tensor->to(at::kCUDA);
+  }
+  const auto kernel = MakeInt4Matmul({GetParam().family, "auto", "cuda:0"}, there);
+  EXPECT_TRUE(kernel->ForwardOrdered(x_).equal(kernel_->ForwardOrdered(x_)));
+}
+
+// The bound must be narrow enough to be worth something. It sees one row of K gone,
+// where there are several rows of x (in one row, that very input may be near 0);
+// where it allows for half sums in any order or for bfloat16 weights, one group;
+// of many thousands of rows a sixteenth.
+TEST_P(CudaAccuracy, SeesWhatIsLeftOut) {
+  const std::string family = GetParam().family;
+  const Shape& shape = GetParam().shape;
+  const bool rounds_once = family == "marlin" || family == "awq";
+  const std::int64_t rows = shape.k >= 8192 ? shape.k / 16 : rounds_once && shape.m >= 3 ? 1 : shape.group_size;
+  const Reference reference = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kToHalf);
+  at::Tensor without = x_.clone();
+  without.narrow(1, shape.k - rows, rows).zero_();
+  EXPECT_NE(FirstOutside(kernel_->Forward(without), reference), "");
+}
+
+std::string CaseName(const testing::TestParamInfo<Case>& info) {
+  return std::string(info.param.name) + "_" + info.param.shape.reason;
+}
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaAccuracy, testing::ValuesIn(Cases()), CaseName);
+
+struct FamilyAndFormat {
+  const char* family;
+  Format format;
+};
+void PrintTo(const FamilyAndFormat& param, std::ostream* out) { *out << param.family; }
+
+class CudaSpecialValues : public testing::TestWithParam<FamilyAndFormat> {
+ protected:
+  static constexpr std::int64_t kK = 256, kN = 72;
+  void SetUp() override {
+    if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
+    layer_ = RandomLayer(GetParam().format, {.k = kK, .n = kN}, 9);
+    kernel_ = MakeInt4Matmul({GetParam().family, "auto", "cuda"}, layer_);
+  }
+  QuantizedLinear layer_;
+  std::unique_ptr<Int4Matmul> kernel_;
+};
+
+TEST_P(CudaSpecialValues, NanAndInfinityStayInTheirRow) {
+  for (const std::int64_t m : {3, 20, 300}) {
+    const at::Tensor clean = RandomActivations(m, kK, at::kHalf, 10);
+    at::Tensor x = clean.clone();
+    x[0][200] = std::numeric_limits<float>::quiet_NaN();
+    x[1][3] = std::numeric_limits<float>::infinity();
+    const at::Tensor reference = x.to(at::kDouble).matmul(Dequantize(layer_).to(at::kDouble));
+    const at::Tensor y = kernel_->ForwardOrdered(x.to(at::kCUDA)).cpu();
+    const at::Tensor plain = kernel_->ForwardOrdered(clean.to(at::kCUDA)).cpu();
+    for (std::int64_t n = 0; n < kN; ++n) {
+      EXPECT_TRUE(std::isnan(y[0][n].item<float>())) << n;
+      const double expected = reference[1][n].item<double>();
+      const float actual = y[1][n].item<float>();
+      EXPECT_EQ(std::isnan(actual), std::isnan(expected)) << n;
+      if (!std::isnan(expected)) {
+        EXPECT_EQ(actual, expected) << n;
+      }
+    }
+    EXPECT_TRUE(y.narrow(0, 2, m - 2).equal(plain.narrow(0, 2, m - 2)));
+  }
+}
+
+TEST_P(CudaSpecialValues, MinusZeroGivesPlusZero) {
+  for (const std::int64_t m : {5, 20, 300}) {
+    const at::Tensor y = kernel_->Forward(at::full({m, kK}, -0.0, at::kHalf).to(at::kCUDA)).cpu();
+    for (std::int64_t i = 0; i < y.numel(); ++i) ASSERT_EQ(y.const_data_ptr<at::Half>()[i].x, 0) << m << " " << i;
+  }
+}
+
+TEST_P(CudaSpecialValues, NoRowsGiveAnEmptyResult) {
+  const at::Tensor y = kernel_->Forward(at::empty({0, kK}, at::TensorOptions().dtype(at::kHalf).device(at::kCUDA)));
+  EXPECT_EQ(y.size(0), 0);
+  EXPECT_EQ(y.size(1), kN);
+}
+
+// A view that begins at an odd element: 16-byte loads would not do.
+TEST_P(CudaSpecialValues, InputsNeedNoAlignment) {
+  for (const std::int64_t m : {2, 20, 60}) {
+    const at::Tensor x = RandomActivations(m, kK, at::kHalf, 10).to(at::kCUDA);
+    at::Tensor storage = at::empty({m * kK + 1}, x.options());
+    const at::Tensor odd = storage.narrow(0, 1, m * kK).view({m, kK});
+    odd.copy_(x);
+    EXPECT_TRUE(kernel_->ForwardOrdered(odd).equal(kernel_->ForwardOrdered(x)));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaSpecialValues,
+                         testing::Values(FamilyAndFormat{"marlin", Format::kAwq}, FamilyAndFormat{"awq", Format::kAwq},
+                                         FamilyAndFormat{"gptq", Format::kGptq}),
+                         [](const auto& info) { return std::string(info.param.family); });
+
+}  // namespace
+}  // namespace kernels

@@ -1,0 +1,195 @@
+// Index maps and plans of the CUDA kernels, on the host: no device is needed.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/layout.h"
+#include "kernels/cuda/plan.h"
+#include "kernels/int4_pack.h"
+#include "tests/kernels/random_layer.h"
+
+namespace kernels::cuda {
+namespace {
+
+TEST(MarlinOrder, GivesEachCodeANibbleOfItsOwn) {
+  constexpr std::int64_t kK = 192, kN = 48;
+  std::set<std::pair<std::int64_t, int>> seen;
+  for (std::int64_t k = 0; k < kK; ++k) {
+    for (std::int64_t n = 0; n < kN; ++n) {
+      const WordPosition at = MarlinPosition(k, n, kK);
+      EXPECT_GE(at.word, 0);
+      EXPECT_LT(at.word, kK * kN / 8);
+      EXPECT_EQ(at.shift % 4, 0);
+      EXPECT_LT(at.shift, 32);
+      EXPECT_TRUE(seen.emplace(at.word, at.shift).second) << k << ", " << n;
+    }
+  }
+}
+
+// The instruction m16n8k16 by its definition in the PTX manual, on integers, fed as
+// the kernels feed it: registers from Marlin words by two masks and a shift, x from
+// rows 16 t .. 16 t + 15 of a lane.
+std::vector<int> EmulateTile(const std::vector<std::uint32_t>& words, std::int64_t k_tiles, std::int64_t block,
+                             const std::vector<int>& x) {
+  std::vector<int> result(16 * 8);  // [column][row of x]
+  for (std::int64_t tile = 0; tile < k_tiles; ++tile) {
+    for (int j = 0; j < 4; ++j) {
+      int a[16][16], b[16][8];
+      for (int lane = 0; lane < 32; ++lane) {
+        const int g = lane / 4, t = lane % 4;
+        const std::uint32_t word = words[((block * k_tiles + tile) * 32 + lane) * 4 + j];
+        for (int reg = 0; reg < 4; ++reg) {
+          const std::uint32_t shifted = reg < 2 ? word : word >> 8;
+          const int low = reg % 2 == 0 ? 0 : 4;  // the mask 0x000f000f or 0x00f000f0
+          for (int h = 0; h < 2; ++h) {
+            a[g + 8 * (reg % 2)][2 * t + 8 * (reg / 2) + h] = static_cast<int>(shifted >> (low + 16 * h) & 15u);
+          }
+        }
+        for (int reg = 0; reg < 2; ++reg) {
+          for (int h = 0; h < 2; ++h) {
+            // Register 2 j + reg of the lane's sixteen rows, two in each.
+            const std::int64_t k = tile * kTileK + 16 * t + 2 * (2 * j + reg) + h;
+            b[2 * t + 8 * reg + h][g] = x[k * 8 + g];
+          }
+        }
+      }
+      for (int row = 0; row < 16; ++row) {
+        const int column = row < 8 ? ColumnOfPlace(row, 0) : ColumnOfPlace(row - 8, 1);
+        for (int c = 0; c < 8; ++c) {
+          for (int k = 0; k < 16; ++k) result[column * 8 + c] += a[row][k] * b[k][c];
+        }
+      }
+    }
+  }
+  return result;
+}
+
+TEST(MarlinOrder, FeedsTheInstructionTheProductOfTheMatrices) {
+  constexpr std::int64_t kK = 128, kN = 32;
+  Random random(5);
+  std::vector<std::uint32_t> words(kK * kN / 8);
+  std::vector<int> codes(kK * kN), x(kK * 8);
+  for (std::int64_t k = 0; k < kK; ++k) {
+    for (std::int64_t n = 0; n < kN; ++n) {
+      const std::uint32_t code = random.Below(16);
+      codes[k * kN + n] = static_cast<int>(code);
+      const WordPosition at = MarlinPosition(k, n, kK);
+      words[at.word] |= code << at.shift;
+    }
+    for (int r = 0; r < 8; ++r) x[k * 8 + r] = static_cast<int>(random.Below(100));
+  }
+  for (std::int64_t block = 0; block < kN / 16; ++block) {
+    const std::vector<int> result = EmulateTile(words, kK / kTileK, block, x);
+    for (int column = 0; column < 16; ++column) {
+      for (int r = 0; r < 8; ++r) {
+        int expected = 0;
+        for (std::int64_t k = 0; k < kK; ++k) expected += codes[k * kN + block * 16 + column] * x[k * 8 + r];
+        EXPECT_EQ(result[column * 8 + r], expected) << block << " " << column << " " << r;
+      }
+    }
+  }
+}
+
+TEST(MarlinOrder, IsWhatTheRepackingKernelWrites) {
+  // A nibble's place in its word, from both sides.
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int j = 0; j < 4; ++j) {
+      for (int i = 0; i < 8; ++i) {
+        const WordPosition at =
+            MarlinPosition(RowOfPlace(lane % 4, j, i / 2 % 2, i / 4), ColumnOfPlace(lane / 4, i % 2), kTileK);
+        EXPECT_EQ(at.word, lane * 4 + j);
+        EXPECT_EQ(at.shift, 4 * i);
+      }
+    }
+  }
+}
+
+TEST(NibbleOrders, ArePermutationsAndThoseOfTheFormats) {
+  std::set<int> rows, columns;
+  for (int i = 0; i < 8; ++i) {
+    rows.insert(GptqRowOfNibble(i));
+    columns.insert(AwqColumnOfNibble(i));
+    EXPECT_EQ(AwqColumnOfNibble(i), kAwqOrder[i]);
+    EXPECT_EQ(AwqNibbleOfColumn(AwqColumnOfNibble(i)), i);
+    // What one mask takes out, nibbles i and i + 4, are rows 2 i and 2 i + 1.
+    if (i < 4) {
+      EXPECT_EQ(GptqRowOfNibble(i), 2 * i);
+      EXPECT_EQ(GptqRowOfNibble(i + 4), 2 * i + 1);
+    }
+  }
+  EXPECT_EQ(rows.size(), 8u);
+  EXPECT_EQ(columns.size(), 8u);
+}
+
+TEST(GroupInverse, DividesExactly) {
+  for (std::uint32_t group = 8; group <= 65535; group += 8) {
+    const std::uint64_t inverse = GroupInverse(group);
+    const auto quotient = [&](std::uint64_t k) { return static_cast<std::uint32_t>(k * inverse >> 32); };
+    // Both sides of every multiple are enough: the quotient grows with k.
+    for (std::uint32_t k = 0; k <= static_cast<std::uint32_t>(kMaxK); k += group) {
+      ASSERT_EQ(quotient(k), k / group) << group;
+      if (k > 0) {
+        ASSERT_EQ(quotient(k - 1), (k - 1) / group) << group;
+      }
+    }
+    ASSERT_EQ(quotient(kMaxK), kMaxK / group) << group;
+  }
+}
+
+constexpr int kH100 = 132;
+constexpr std::pair<std::int64_t, std::int64_t> kShapes[] = {{4096, 6144},  {4096, 4096}, {4096, 24576}, {12288, 4096},
+                                                             {1024, 256},   {8, 8},       {72, 40},      {65528, 8},
+                                                             {256, 200000}, {64, 1032}};
+
+TEST(Plan, SplitsCoverKOnce) {
+  for (const Family family : {Family::kMarlin, Family::kAwq, Family::kGptq}) {
+    for (const auto& [k, n] : kShapes) {
+      for (const int sms : {1, 108, kH100, 192}) {
+        for (const std::int64_t m : {1, 8, 9, 16, 17, 32, 33, 50, 64, 65, 256}) {
+          const Plan plan = PlanFor(family, m, k, n, sms);
+          if (plan.path == Path::kDequantize) continue;
+          const std::int64_t tiles = (k + kTileK - 1) / kTileK;
+          EXPECT_GE(plan.splits * plan.tiles_per_split, tiles);
+          EXPECT_LT((plan.splits - 1) * plan.tiles_per_split, tiles) << "no split is empty";
+          if (plan.path != Path::kTile) {
+            EXPECT_GE(8 * plan.row_blocks, m);
+          }
+        }
+      }
+    }
+  }
+}
+
+// The batch must not choose the order of summation within a path.
+TEST(Plan, SplitsDoNotFollowTheNumberOfRows) {
+  for (const Family family : {Family::kMarlin, Family::kAwq}) {
+    for (const auto& [k, n] : kShapes) {
+      for (std::int64_t m = 1; m <= kMaxStreamRows; ++m) {
+        EXPECT_EQ(PlanFor(family, m, k, n, kH100).splits, PlanFor(family, 1, k, n, kH100).splits);
+      }
+      for (std::int64_t m = 17; m <= kMaxTileRows; ++m) {
+        EXPECT_EQ(PlanFor(family, m, k, n, kH100).splits, PlanFor(family, 17, k, n, kH100).splits);
+      }
+    }
+  }
+}
+
+TEST(Plan, PathsByRows) {
+  EXPECT_EQ(PlanFor(Family::kMarlin, 16, 4096, 4096, kH100).path, Path::kStream);
+  EXPECT_EQ(PlanFor(Family::kMarlin, 17, 4096, 4096, kH100).path, Path::kTile);
+  EXPECT_EQ(PlanFor(Family::kAwq, 256, 4096, 4096, kH100).path, Path::kTile);
+  EXPECT_EQ(PlanFor(Family::kMarlin, 257, 4096, 4096, kH100).path, Path::kDequantize);
+  EXPECT_EQ(PlanFor(Family::kGptq, 50, 4096, 4096, kH100).path, Path::kSlices);
+  EXPECT_EQ(PlanFor(Family::kGptq, 51, 4096, 4096, kH100).path, Path::kDequantize);
+  EXPECT_EQ(PlanFor(Family::kGptq, 1, 12288, 4096, kH100).splits, 96);
+  EXPECT_EQ(NameOf(PlanFor(Family::kGptq, 1, 12288, 4096, kH100)), "slices of 128 rows of K");
+  EXPECT_EQ(NameOf(PlanFor(Family::kAwq, 1, 4096, 4096, kH100)), "stream, K in 4 splits");
+  EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 100, 4096, 24576, kH100)), "tiles of 128 rows");
+  EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 512, 4096, 24576, kH100)), "dequantize, then at::mm");
+}
+
+}  // namespace
+}  // namespace kernels::cuda

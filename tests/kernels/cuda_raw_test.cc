@@ -1,0 +1,228 @@
+// The launch functions on raw memory: every element of the result is written and
+// nothing beside it, nothing is read from the workspace that was not written, and
+// inputs stay as they are. Small enough to run under compute-sanitizer: see
+// tests/kernels/sanitize_cuda.sh.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <string>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/layout.h"
+#include "kernels/cuda/plan.h"
+#include "kernels/int4_pack.h"
+#include "kernels/torch_cuda.h"
+#include "tests/kernels/random_layer.h"
+
+namespace kernels::cuda {
+namespace {
+
+constexpr int kFence = 128;
+constexpr std::int16_t kSentinel = 0x7EEF;  // a NaN that no finite input gives
+
+struct Case {
+  const char* name;
+  Family family;
+  bool ordered;
+};
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+at::TensorOptions On(at::ScalarType dtype) { return at::TensorOptions().dtype(dtype).device(at::kCUDA); }
+
+class RawCudaGemm : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
+  }
+
+  // Codes 9 everywhere, zero point 8, scale 1 / 64 and x = 1: each result is K / 64.
+  void Check(int m, int k, int n, int group) {
+    const Family family = GetParam().family;
+    const int padded = family == Family::kMarlin ? static_cast<int>(RoundUp(n, kMarlinColumns)) : n;
+    const int groups = k / group;
+    const at::Tensor words =
+        at::full({family == Family::kMarlin ? padded * RoundUp(k, kTileK) / 8 : static_cast<std::int64_t>(k) * n / 8},
+                 static_cast<std::int64_t>(static_cast<std::int32_t>(0x99999999u)), On(at::kInt));
+    const at::Tensor zeros =
+        family == Family::kAwq
+            ? at::full({groups, n / 8}, static_cast<std::int64_t>(static_cast<std::int32_t>(0x88888888u)), On(at::kInt))
+            : at::full({groups, padded}, 8, On(at::kByte));
+    const at::Tensor scales = at::full({groups, padded}, 1.0 / 64, On(at::kHalf));
+    if (padded > n) scales.narrow(1, n, padded - n).zero_();
+    const at::Tensor x = at::ones({m, k}, On(at::kHalf));
+    const at::Tensor storage = at::full({static_cast<std::int64_t>(m) * n + 2 * kFence}, kSentinel, On(at::kShort));
+
+    const Plan plan = PlanFor(family, m, k, n, 132);
+    ASSERT_NE(plan.path, Path::kDequantize);
+    const std::int64_t bytes = WorkspaceBytes(family, plan, m, n, GetParam().ordered);
+    const at::Tensor workspace = at::full({bytes / 2 + kFence}, kSentinel, On(at::kShort));
+    Gemm gemm;
+    gemm.x = x.const_data_ptr();
+    gemm.y = storage.mutable_data_ptr<std::int16_t>() + kFence;
+    gemm.m = m, gemm.k = k, gemm.n = n;
+    gemm.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr());
+    gemm.zeros = zeros.const_data_ptr();
+    gemm.scales = scales.const_data_ptr();
+    gemm.padded_n = padded, gemm.group_size = group, gemm.groups = groups;
+    const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
+    switch (family) {
+      case Family::kMarlin:
+        MarlinGemm(gemm, plan, workspace.mutable_data_ptr(), stream);
+        break;
+      case Family::kAwq:
+        AwqGemm(gemm, plan, workspace.mutable_data_ptr(), stream);
+        break;
+      case Family::kGptq:
+        GptqGemm(gemm, plan, GetParam().ordered, workspace.mutable_data_ptr(), stream);
+        break;
+    }
+    ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+    const std::string shape = std::to_string(m) + " x " + std::to_string(k) + " x " + std::to_string(n);
+    const at::Tensor fences = storage.cpu();
+    EXPECT_TRUE(fences.narrow(0, 0, kFence).eq(kSentinel).all().item<bool>()) << shape;
+    EXPECT_TRUE(fences.narrow(0, kFence + static_cast<std::int64_t>(m) * n, kFence).eq(kSentinel).all().item<bool>())
+        << shape;
+    EXPECT_TRUE(workspace.narrow(0, bytes / 2, kFence).eq(kSentinel).all().item<bool>()) << shape;
+    const at::Tensor y = storage.narrow(0, kFence, static_cast<std::int64_t>(m) * n).view(at::kHalf);
+    EXPECT_TRUE(y.eq(static_cast<double>(k) / 64).all().item<bool>()) << shape << ": " << y.sum().item<float>();
+    EXPECT_TRUE(x.eq(1.0).all().item<bool>()) << shape;
+  }
+};
+
+TEST_P(RawCudaGemm, WritesTheResultAndNothingElse) {
+  for (const int m : {1, 8, 9, 16, 17, 33, 50}) {
+    for (const int n : {8, 24, 136, 264}) {
+      Check(m, 256, n, 128);
+      Check(m, 2048, n, 128);  // in splits
+      Check(m, 72, n, 8);      // ends within a tile
+      Check(m, 160, n, 32);
+    }
+  }
+  if (GetParam().family != Family::kGptq) {
+    Check(65, 256, 136, 64);
+    Check(129, 4096, 72, 64);
+    Check(256, 256, 24, 64);
+  }
+}
+
+// Every kernel and every instance of its template once: what sanitize_cuda.sh runs.
+TEST_P(RawCudaGemm, SanitizedShapes) {
+  for (const int m : {3, 12, 20, 40, 50}) {
+    Check(m, 256, 40, 64);
+    Check(m, 72, 24, 8);
+  }
+  Check(2, 2048, 24, 128);   // in splits
+  Check(20, 1024, 24, 128);  // in splits
+  if (GetParam().family != Family::kGptq) {
+    Check(100, 192, 24, 64);
+    Check(100, 72, 24, 8);
+  }
+  if (GetParam().family == Family::kMarlin) {
+    Check(3, 64, 8448, 64);  // two strips for each warp
+    Check(12, 72, 8448, 8);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaGemm,
+                         testing::Values(Case{"marlin", Family::kMarlin, true}, Case{"awq", Family::kAwq, true},
+                                         Case{"gptq_arrival", Family::kGptq, false},
+                                         Case{"gptq_ordered", Family::kGptq, true}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// The words that the device makes against the same order on the host.
+class RawCudaRepack : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
+  }
+};
+
+TEST_F(RawCudaRepack, GivesMarlinOrderFromBothFormats) {
+  for (const auto& [k, n] : {std::pair<int, int>{72, 24}, {128, 64}, {256, 40}}) {
+    const std::int64_t padded_k = RoundUp(k, kTileK), padded_n = RoundUp(n, kMarlinColumns);
+    Random random(3);
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(k) * n);
+    for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(random.Below(16));
+    std::vector<std::uint32_t> expected(static_cast<std::size_t>(padded_k * padded_n / 8));
+    std::vector<std::int64_t> order(static_cast<std::size_t>(k));
+    for (int i = 0; i < k; ++i) order[i] = k - 1 - i;
+    for (const bool reversed : {false, true}) {
+      std::fill(expected.begin(), expected.end(), 0u);
+      for (int i = 0; i < k; ++i) {
+        for (int c = 0; c < n; ++c) {
+          const WordPosition at = MarlinPosition(i, c, padded_k);
+          expected[at.word] |= static_cast<std::uint32_t>(codes[(reversed ? k - 1 - i : i) * n + c]) << at.shift;
+        }
+      }
+      at::Tensor row_order = at::empty({k}, at::kLong);
+      std::copy(order.begin(), order.end(), row_order.mutable_data_ptr<std::int64_t>());
+      row_order = row_order.to(at::kCUDA);
+      for (const CodeLayout layout : {CodeLayout::kAwq, CodeLayout::kGptq}) {
+        const std::vector<std::int32_t> words =
+            layout == CodeLayout::kAwq ? PackAwq(codes, k, n) : PackGptq(codes, k, n);
+        at::Tensor from = at::empty({static_cast<std::int64_t>(words.size())}, at::kInt);
+        std::copy(words.begin(), words.end(), from.mutable_data_ptr<std::int32_t>());
+        from = from.to(at::kCUDA);
+        const at::Tensor to = at::full({static_cast<std::int64_t>(expected.size())}, -1, On(at::kInt));
+        Repack repack;
+        repack.words = reinterpret_cast<const std::uint32_t*>(from.const_data_ptr());
+        repack.layout = layout;
+        repack.row_order = reversed ? row_order.const_data_ptr<std::int64_t>() : nullptr;
+        repack.k = k, repack.n = n;
+        RepackMarlin(repack, reinterpret_cast<std::uint32_t*>(to.mutable_data_ptr()),
+                     c10::cuda::getCurrentCUDAStream());
+        const at::Tensor actual = to.cpu();
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+          ASSERT_EQ(static_cast<std::uint32_t>(actual.const_data_ptr<std::int32_t>()[i]), expected[i])
+              << k << " x " << n << " word " << i << (reversed ? ", reversed" : "");
+        }
+      }
+    }
+  }
+}
+
+// The dequantized weights, bit for bit, by every family's own kernel.
+TEST_F(RawCudaRepack, DequantizesToTheRoundedWeight) {
+  constexpr int kK = 72, kN = 24, kGroup = 8;
+  const QuantizedLinear awq = RandomLayer(Format::kAwq, {.k = kK, .n = kN, .group_size = kGroup}, 4);
+  const at::Tensor expected = Dequantize(awq).to(at::kHalf);
+  const at::Tensor words = awq.qweight.to(at::kCUDA), zeros = awq.qzeros.to(at::kCUDA),
+                   scales = awq.scales.to(at::kCUDA);
+  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
+  Gemm gemm;
+  gemm.k = kK, gemm.n = kN, gemm.padded_n = kN, gemm.group_size = kGroup, gemm.groups = kK / kGroup;
+  gemm.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr());
+  gemm.zeros = zeros.const_data_ptr();
+  gemm.scales = scales.const_data_ptr();
+  const at::Tensor w = at::full({kK, kN}, 7.0, On(at::kHalf));
+  AwqDequantize(gemm, w.mutable_data_ptr(), stream);
+  EXPECT_TRUE(w.cpu().equal(expected));
+
+  const at::Tensor padded_zeros = at::empty({kK / kGroup, 32}, On(at::kByte));
+  const at::Tensor padded_scales = at::empty({kK / kGroup, 32}, On(at::kHalf));
+  RepackGroups(reinterpret_cast<const std::uint32_t*>(zeros.const_data_ptr()), CodeLayout::kAwq, 0,
+               scales.const_data_ptr(), kK / kGroup, kN, 32, padded_zeros.mutable_data_ptr<std::uint8_t>(),
+               padded_scales.mutable_data_ptr(), stream);
+  Repack repack;
+  repack.words = gemm.words;
+  repack.layout = CodeLayout::kAwq;
+  repack.k = kK, repack.n = kN;
+  const at::Tensor tiles = at::empty({RoundUp(kK, kTileK) * 32 / 8}, On(at::kInt));
+  RepackMarlin(repack, reinterpret_cast<std::uint32_t*>(tiles.mutable_data_ptr()), stream);
+  gemm.words = reinterpret_cast<const std::uint32_t*>(tiles.const_data_ptr());
+  gemm.zeros = padded_zeros.const_data_ptr();
+  gemm.scales = padded_scales.const_data_ptr();
+  gemm.padded_n = 32;
+  const at::Tensor transposed = at::full({kN, kK}, 7.0, On(at::kHalf));
+  MarlinDequantize(gemm, transposed.mutable_data_ptr(), stream);
+  EXPECT_TRUE(transposed.t().cpu().equal(expected));
+}
+
+}  // namespace
+}  // namespace kernels::cuda

@@ -1,0 +1,22 @@
+#!/bin/bash
+# All kernels of kernels/cuda under the four tools of compute-sanitizer, on the
+# small shapes of cuda_raw_test:
+#   tests/kernels/sanitize_cuda.sh build/bin/cuda_raw_test
+# Exit code 0: none of them found anything.
+set -u
+program=${1:?usage: sanitize_cuda.sh PROGRAM [GTEST_FILTER]}
+filter=${2:-*Sanitized*:RawCudaRepack*}
+# Each tensor a cudaMalloc of its own: nothing hides in a cached block.
+export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+failed=0
+for tool in memcheck racecheck initcheck synccheck; do
+  # What initializes memory must be watched too, also where torch's kernels do.
+  only=(--kernel-regex kns=kernels)
+  [ $tool = initcheck ] && only=()
+  compute-sanitizer --tool $tool --error-exitcode 9 "${only[@]}" --print-limit 5 \
+    "$program" --gtest_filter="$filter"
+  code=$?
+  echo "sanitize_cuda: $tool: $([ $code -eq 0 ] && echo clean || echo "exit code $code")"
+  [ $code -eq 0 ] || failed=1
+done
+exit $failed
