@@ -121,7 +121,7 @@ TEST(JinjaTest, IsBounded) {
   const auto doubled = [](const std::string& start, const std::string& step) {
     return "{% set n = namespace(x=" + start + ") %}{% for i in range(99) %}{% set n.x = " + step + " %}{% endfor %}";
   };
-  EXPECT_THAT(ErrorOf(doubled("'a'", "n.x ~ n.x")), HasSubstr("too much"));
+  EXPECT_THAT(ErrorOf(doubled("'a'", "n.x ~ n.x")), HasSubstr("too"));
   EXPECT_THAT(ErrorOf(doubled("[1]", "n.x + n.x")), HasSubstr("too"));
   EXPECT_THAT(ErrorOf(doubled("[1]", "[n.x, n.x]")), HasSubstr("too large"));
   EXPECT_THAT(ErrorOf("{% set n = namespace(x=1) %}{% for i in range(999) %}{% set n.x = [n.x] %}{% endfor %}"),

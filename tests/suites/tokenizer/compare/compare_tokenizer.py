@@ -32,7 +32,7 @@ ASSIGNED = [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) not 
 def ours(program, folder, strings, mode="encode"):
     lines = "".join(json.dumps(s) + "\n" for s in strings)
     run = subprocess.run([program, mode, str(folder)], input=lines, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in run.stdout.splitlines()]
+    return [json.loads(line) for line in run.stdout.split("\n")[:-1]]
 
 
 def compare(program, folder, tokenizer, name, strings):
