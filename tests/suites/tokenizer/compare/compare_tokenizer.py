@@ -35,9 +35,23 @@ def ours(program, folder, strings, mode="encode"):
     return [json.loads(line) for line in run.stdout.split("\n")[:-1]]
 
 
+def pieces_of(tokenizer, strings):
+    """The pre-tokens, which ids do not always show; in the byte alphabet's place plain text."""
+    split = Tokenizer.from_str(tokenizer.to_str())
+    parts = json.loads(split.to_str())
+    parts["pre_tokenizer"] = parts["pre_tokenizer"]["pretokenizers"][0]
+    split = Tokenizer.from_str(json.dumps(parts))
+    return [[p for p, _ in split.pre_tokenizer.pre_tokenize_str(split.normalizer.normalize_str(s))] for s in strings]
+
+
 def compare(program, folder, tokenizer, name, strings):
-    """Ids of every string, and the texts that the ids decode to."""
+    """Ids of every string, the texts that the ids decode to, and the pre-tokens."""
     different = []
+    if name != "added":
+        pieces = [(s, a, b) for s, a, b in zip(strings, pieces_of(tokenizer, strings),
+                                               ours(program, folder, strings, "split"), strict=True) if a != b]
+        print(f"{name}: {len(pieces)} of {len(strings)} are cut in other places")
+        different += pieces
     for begin in range(0, len(strings), 20000):
         part = strings[begin:begin + 20000]
         theirs = [tokenizer.encode(s).ids for s in part]
@@ -94,18 +108,18 @@ def later(program, folder, tokenizer):
     rest = [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) == "Cn"]
     strings = [s for c in rest for s in (c, "a" + c + "b", "1" + c + " !" + c, "e" + c + "\u0301\u0323")]
     theirs = [tokenizer.encode(s).ids for s in strings]
-    points = {}
-    for i, (a, b) in enumerate(zip(theirs, ours(program, folder, strings), strict=True)):
-        if a != b:
-            points.setdefault(ord(rest[i // 4]), []).append(i % 4)
-    ranges = []
-    for c in sorted(points):
-        if ranges and ranges[-1][1] == c - 1:
-            ranges[-1][1] = c
-        else:
-            ranges.append([c, c])
-    print(f"later: {len(rest)} code points that Unicode 14 does not assign, {len(points)} differ:",
-          " ".join(f"{a:04X}" if a == b else f"{a:04X}-{b:04X}" for a, b in ranges))
+    pairs = {"ids": (theirs, ours(program, folder, strings)),
+             "pieces": (pieces_of(tokenizer, strings), ours(program, folder, strings, "split"))}
+    for name, (theirs, mine) in pairs.items():
+        points = {ord(rest[i // 4]) for i, (a, b) in enumerate(zip(theirs, mine, strict=True)) if a != b}
+        ranges = []
+        for c in sorted(points):
+            if ranges and ranges[-1][1] == c - 1:
+                ranges[-1][1] = c
+            else:
+                ranges.append([c, c])
+        print(f"later, {name}: of {len(rest)} code points that Unicode 14 does not assign {len(points)} differ:",
+              " ".join(f"{a:04X}" if a == b else f"{a:04X}-{b:04X}" for a, b in ranges))
 
 
 def with_added(folder, out):

@@ -2,8 +2,10 @@
 //
 //   tokenizer_program encode FOLDER   "text" -> [ids]
 //   tokenizer_program decode FOLDER   [ids] -> "text"
-//   tokenizer_program render FILE     {"messages", "tools", "add_generation_prompt", "kwargs"} -> {"text"} or {"error"}
-//   tokenizer_program time FOLDER     a whole text: seconds of reading, of encoding, number of ids
+//   tokenizer_program split FOLDER    "text" -> ["normalized", "in", "pieces"], by the pattern of the Split
+//   pre-tokenizer tokenizer_program render FILE     {"messages", "tools", "add_generation_prompt", "kwargs"} ->
+//   {"text"} or {"error"} tokenizer_program time FOLDER     a whole text: seconds of reading, of encoding, number of
+//   ids
 #include <chrono>
 #include <exception>
 #include <iostream>
@@ -13,7 +15,9 @@
 
 #include "suites/checkpoint/json_file.h"
 #include "suites/tokenizer/chat_template.h"
+#include "suites/tokenizer/split_regex.h"
 #include "suites/tokenizer/tokenizer.h"
+#include "suites/tokenizer/utf8.h"
 
 namespace {
 
@@ -54,6 +58,18 @@ int Run(const std::string& mode, const std::string& path) {
     while (std::getline(std::cin, line)) std::cout << Rendered(chat, Json::parse(line)).dump() << '\n';
     return 0;
   }
+  if (mode == "split") {
+    const Json parts = Json::parse(suites::ReadTextFile(path + "/tokenizer.json", suites::kJsonFileLimit));
+    const suites::SplitRegex regex(path,
+                                   parts["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"].get<std::string>());
+    while (std::getline(std::cin, line)) {
+      Json pieces = Json::array();
+      const std::string text = suites::ToNfc(Json::parse(line).get<std::string>());
+      regex.Split(text, [&](std::string_view piece) { pieces.push_back(std::string(piece)); });
+      std::cout << pieces.dump() << '\n';
+    }
+    return 0;
+  }
   const auto tokenizer = suites::Tokenizer::Open(path);
   while (std::getline(std::cin, line)) {
     const Json value = Json::parse(line);
@@ -70,7 +86,7 @@ int Run(const std::string& mode, const std::string& path) {
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    std::cerr << "usage: tokenizer_program encode|decode|render|time PATH\n";
+    std::cerr << "usage: tokenizer_program encode|decode|split|render|time PATH\n";
     return 2;
   }
   try {
