@@ -49,7 +49,7 @@ std::vector<std::int64_t> BuildPrompt(const SuiteOptions& options, const Located
     } else {
       const std::string text = ReadText(default_prompt_file);
       const std::optional<ChatTemplate> chat = ChatTemplate::Open(model.folder);
-      ids = tokenizer.Encode(chat ? chat->Render({{"user", text}}) : text);
+      ids = tokenizer.Encode(chat ? chat->Render(std::vector<ChatMessage>{{"user", text}}) : text);
       if (std::ssize(ids) > kRealPromptTokens) ids.resize(kRealPromptTokens);
     }
   }

@@ -4,7 +4,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
+#include <string_view>
+
+#include "suites/checkpoint/json_file.h"
 
 namespace suites {
 namespace {
@@ -44,8 +46,10 @@ Json ParseWithoutDuplicates(std::istream& in, const std::string& name) {
   } catch (const Json::parse_error& error) {
     throw VariantError(name + ": not JSON (byte " + std::to_string(error.byte) +
                        "); write it as suites/variants.json is");
+  } catch (const Json::out_of_range&) {
+    throw VariantError(name + ": not JSON (a number too large); write it as suites/variants.json is");
   }
-  if (!duplicate.empty()) throw VariantError(name + ": the key '" + duplicate + "' comes twice; keep one");
+  if (!duplicate.empty()) throw VariantError(name + ": the key " + Quoted(duplicate) + " comes twice; keep one");
   return table;
 }
 
@@ -61,13 +65,13 @@ std::string RequiredText(const Json& entry, const char* key, const std::string& 
 std::string OneOf(const std::string& value, const std::vector<std::string>& known, const char* key,
                   const std::string& where) {
   if (std::find(known.begin(), known.end(), value) == known.end()) {
-    throw VariantError(where + ": there is no " + key + " '" + value + "'; there are: " + Join(known));
+    throw VariantError(where + ": there is no " + key + " " + Quoted(value) + "; there are: " + Join(known));
   }
   return value;
 }
 
 Variant ReadVariant(const std::string& id, const Json& entry, const std::string& name) {
-  const std::string where = name + ": variant '" + id + "'";
+  const std::string where = name + ": variant " + Quoted(id);
   if (!IsIdentifier(id)) throw VariantError(where + ": an id is made of at most 64 letters, digits and '_'");
   if (!entry.is_object())
     throw VariantError(where + ": must be an object with model_name, quantization, description, format, kernel");
@@ -89,7 +93,7 @@ Variant ReadVariant(const std::string& id, const Json& entry, const std::string&
     if (!expected->is_object())
       throw VariantError(where + ": 'expected' must be an object of \"device/provider\": outcome");
     for (const auto& [key, value] : expected->items()) {
-      const std::string here = where + ": expected '" + key + "'";
+      const std::string here = where + ": expected " + Quoted(key);
       if (std::count(key.begin(), key.end(), '/') != 1) throw VariantError(here + ": write it as \"cpu/builtin\"");
       if (!value.is_string()) throw VariantError(here + ": must be a string");
       variant.expected[key] = OneOf(value.get<std::string>(), {"bit_exact", "nondeterministic"}, "outcome", here);
@@ -135,7 +139,7 @@ std::vector<Variant> SelectVariants(const std::vector<Variant>& variants, const 
   for (const Variant& variant : variants) known.push_back(variant.id);
   for (const std::string& id : ids) {
     if (std::find(known.begin(), known.end(), id) == known.end()) {
-      throw VariantError("there is no variant '" + id + "'; there are: " + Join(known) + ", all");
+      throw VariantError("there is no variant " + Quoted(id) + "; there are: " + Join(known) + ", all");
     }
   }
   std::vector<Variant> selected;

@@ -1,38 +1,16 @@
 #include "suites/tokenizer/chat_template.h"
 
-#include <algorithm>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <utility>
 
 #include "suites/checkpoint/json_file.h"
 #include "suites/checkpoint/safetensors.h"
+#include "suites/tokenizer/jinja.h"
 
 namespace suites {
 namespace {
 
 constexpr std::size_t kTemplateLimit = std::size_t{1} << 20;
-
-// Without the white space and with one kind of quotes: what the authors of
-// fine-tuned models change without changing a rule.
-std::string Canonical(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == ' ' || c == '\t' || c == '\r' || c == '\n') continue;
-    out += c == '"' ? '\'' : c;
-  }
-  return out;
-}
-
-// The first quoted literal of `text`, its \n turned into line feeds.
-std::optional<std::string> FirstLiteral(std::string_view text) {
-  const auto begin = text.find('\'');
-  const auto end = begin == std::string_view::npos ? begin : text.find('\'', begin + 1);
-  if (end == std::string_view::npos) return std::nullopt;
-  std::string literal(text.substr(begin + 1, end - begin - 1));
-  for (auto i = literal.find("\\n"); i != std::string::npos; i = literal.find("\\n", i + 1))
-    literal.replace(i, 2, "\n");
-  return literal;
-}
 
 std::string TemplateOf(const std::string& file, const nlohmann::json& config) {
   const auto text = config.find("chat_template");
@@ -50,94 +28,68 @@ std::string TemplateOf(const std::string& file, const nlohmann::json& config) {
   throw CheckpointError(file + ": chat_template is neither a text nor a list with one named 'default'");
 }
 
+// "eos_token": "<|im_end|>", or an added token with that content.
+nlohmann::ordered_json SpecialTokens(const nlohmann::json& config) {
+  auto tokens = nlohmann::ordered_json::object();
+  for (const char* name :
+       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    const auto token = config.find(name);
+    if (token == config.end()) continue;
+    if (token->is_string()) tokens[name] = token->get<std::string>();
+    if (!token->is_object()) continue;
+    const auto content = token->find("content");
+    if (content != token->end() && content->is_string()) tokens[name] = content->get<std::string>();
+  }
+  return tokens;
+}
+
 }  // namespace
 
 std::optional<ChatTemplate> ChatTemplate::Open(const std::filesystem::path& folder) {
   std::error_code error;
-  if (const auto jinja = folder / "chat_template.jinja"; std::filesystem::exists(jinja, error)) {
-    return ChatTemplate(jinja.string(), ReadTextFile(jinja, kTemplateLimit));
-  }
   const auto config_path = folder / "tokenizer_config.json";
-  if (!std::filesystem::exists(config_path, error)) return std::nullopt;
-  const nlohmann::json config = ReadJsonFile(config_path);
-  if (!config.is_object()) throw CheckpointError(config_path.string() + ": not a JSON object");
+  nlohmann::json config = nlohmann::json::object();
+  if (std::filesystem::exists(config_path, error)) {
+    config = ReadJsonFile(config_path);
+    if (!config.is_object()) throw CheckpointError(config_path.string() + ": not a JSON object");
+  }
+  if (const auto jinja = folder / "chat_template.jinja"; std::filesystem::exists(jinja, error)) {
+    return ChatTemplate(jinja.string(), ReadTextFile(jinja, kTemplateLimit), SpecialTokens(config));
+  }
   const std::string text = TemplateOf(config_path.string(), config);
   if (text.empty()) return std::nullopt;
-  return ChatTemplate(config_path.string(), text);
+  return ChatTemplate(config_path.string(), text, SpecialTokens(config));
 }
 
-ChatTemplate::ChatTemplate(const std::string& file, std::string_view text) {
-  const auto refuse = [&](const std::string& reason) {
-    throw CheckpointError(file + ": the chat template is not the ChatML one of Qwen3: " + reason +
-                          "; give the prompt as token ids instead");
-  };
-  const std::string canonical = Canonical(text);
-  const auto contains = [&](std::string_view part) { return canonical.find(part) != std::string::npos; };
-  if (!contains("'<|im_start|>'+message.role+'\\n'+content+'<|im_end|>'") &&
-      !contains("'<|im_start|>'+message.role+'\\n'+message.content+'<|im_end|>'")) {
-    refuse("no turn of <|im_start|>, role, content, <|im_end|>");
+ChatTemplate::ChatTemplate(const std::string& file, std::string_view text, nlohmann::ordered_json special_tokens)
+    : special_tokens_(std::move(special_tokens)) {
+  if (text.size() > kTemplateLimit) throw CheckpointError(file + ": the chat template has more than 1 MiB");
+  try {
+    template_ = std::make_shared<const jinja::Template>(text);
+  } catch (const jinja::Error& error) {
+    throw CheckpointError(file + ": chat template: " + error.what() + "; give the prompt as token ids instead");
   }
-  if (!contains("'<|im_start|>system\\n'+messages[0].content+'<|im_end|>\\n'") &&
-      !contains("'<|im_start|>system\\n'+messages[0]['content']+'<|im_end|>\\n'")) {
-    refuse("no rule for a first system message");
-  }
-  // Qwen2.5 puts in a system message of its own where there is none.
-  constexpr std::string_view kSystem = "<|im_start|>system\\n";
-  for (auto i = canonical.find(kSystem); i != std::string::npos; i = canonical.find(kSystem, i + 1)) {
-    if (canonical.compare(i + kSystem.size(), 1, "'") != 0) refuse("it adds a system message of its own");
-  }
-  drops_reasoning_ = contains("content.split('</think>')[-1].lstrip('\\n')");
+}
 
-  const auto prompt = canonical.find("ifadd_generation_prompt");
-  if (prompt == std::string::npos) refuse("no generation prompt");
-  const std::string_view rest = std::string_view(canonical).substr(prompt);
-  generation_prompt_ = FirstLiteral(rest).value_or("");
-  if (!generation_prompt_.starts_with("<|im_start|>assistant\n")) refuse("another generation prompt");
-  const auto thinking = rest.find("enable_thinkingisfalse");
-  if (thinking != std::string_view::npos) no_thinking_ = FirstLiteral(rest.substr(thinking)).value_or("");
+std::string ChatTemplate::Render(const nlohmann::ordered_json& messages, const ChatOptions& options) const {
+  nlohmann::ordered_json variables = special_tokens_;
+  variables["messages"] = messages;
+  variables["tools"] = options.tools;
+  variables["documents"] = nullptr;
+  variables["add_generation_prompt"] = options.add_generation_prompt;
+  if (options.enable_thinking) variables["enable_thinking"] = *options.enable_thinking;
+  for (const auto& [name, value] : options.more.items()) variables[name] = value;
+  try {
+    return template_->Render(variables);
+  } catch (const jinja::Error& error) {
+    throw std::invalid_argument(std::string("chat template: ") + error.what());
+  }
 }
 
 std::string ChatTemplate::Render(const std::vector<ChatMessage>& messages, const ChatOptions& options) const {
-  bool question_follows = false;
-  for (auto message = messages.rbegin(); message != messages.rend(); ++message) {
-    const std::string& content = message->content;
-    if (message->role == "user") {
-      if (content.starts_with("<tool_response>") && content.ends_with("</tool_response>")) {
-        throw std::invalid_argument("chat template: responses of tools are not rendered");
-      }
-      question_follows = true;
-    } else if (message->role == "assistant") {
-      if (!question_follows) {
-        throw std::invalid_argument("chat template: an assistant turn after the last question is not rendered");
-      }
-    } else if (message->role != "system") {
-      throw std::invalid_argument("chat template: the role " + Quoted(message->role) +
-                                  " is not system, user or assistant");
-    }
-  }
-  std::string text;
-  for (const ChatMessage& message : messages) {
-    std::string_view content = message.content;
-    if (message.role == "assistant" && drops_reasoning_) {
-      constexpr std::string_view kEnd = "</think>";
-      if (const auto end = content.rfind(kEnd); end != std::string_view::npos) {
-        content.remove_prefix(end + kEnd.size());
-        content.remove_prefix(std::min(content.find_first_not_of('\n'), content.size()));
-      }
-    }
-    text += "<|im_start|>" + message.role + "\n";
-    text += content;
-    text += "<|im_end|>\n";
-  }
-  if (!options.add_generation_prompt) return text;
-  text += generation_prompt_;
-  if (!options.enable_thinking) {
-    if (no_thinking_.empty()) {
-      throw std::invalid_argument("chat template: this one has no switch for thinking");
-    }
-    text += no_thinking_;
-  }
-  return text;
+  auto list = nlohmann::ordered_json::array();
+  for (const ChatMessage& message : messages) list.push_back({{"role", message.role}, {"content", message.content}});
+  return Render(list, options);
 }
 
 }  // namespace suites

@@ -1,12 +1,18 @@
-// The chat template of a Qwen3 checkpoint, rendered for plain conversations.
+// The chat template of a checkpoint.
 #ifndef SUITES_TOKENIZER_CHAT_TEMPLATE_H_
 #define SUITES_TOKENIZER_CHAT_TEMPLATE_H_
 
 #include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+namespace suites::jinja {
+class Template;
+}  // namespace suites::jinja
 
 namespace suites {
 
@@ -17,14 +23,15 @@ struct ChatMessage {
 
 struct ChatOptions {
   bool add_generation_prompt = true;
-  // False adds the empty thinking block that keeps Qwen3 from thinking aloud.
-  bool enable_thinking = true;
+  // Given to the template where it is set. False adds the empty thinking block
+  // that keeps Qwen3 from thinking aloud.
+  std::optional<bool> enable_thinking;
+  nlohmann::ordered_json tools;                                    // a list of functions, null: none
+  nlohmann::ordered_json more = nlohmann::ordered_json::object();  // other variables of the template
 };
 
-// What transformers' apply_chat_template() gives for the ChatML templates of
-// Qwen3 and its kin, without tools. This is no Jinja interpreter: the template's
-// text is checked to hold the rules that are rendered here, and the texts of the
-// generation prompt are taken from it; any other template is refused.
+// A chat template, rendered as transformers' apply_chat_template() does. Jinja is
+// read as far as jinja_parser.h says; a template outside of that is refused.
 class ChatTemplate {
  public:
   // FOLDER/chat_template.jinja, else "chat_template" of FOLDER/tokenizer_config.json;
@@ -32,20 +39,21 @@ class ChatTemplate {
   // not of the kind above.
   static std::optional<ChatTemplate> Open(const std::filesystem::path& folder);
 
-  // `file` names the template in errors. Throws CheckpointError.
-  ChatTemplate(const std::string& file, std::string_view text);
+  // `file` names the template in errors. `special_tokens`: "eos_token" and its
+  // like, as variables. Throws CheckpointError.
+  ChatTemplate(const std::string& file, std::string_view text,
+               nlohmann::ordered_json special_tokens = nlohmann::ordered_json::object());
 
-  // Text for Tokenizer::Encode(). Reasoning before "</think>" in assistant turns
-  // is dropped, as the template does for turns before the last question. Throws
-  // std::invalid_argument: another role, an assistant turn after the last
-  // question, a tool's response, enable_thinking = false where the template
-  // knows no such switch.
+  // Text for Tokenizer::Encode(). `messages`: a list of objects with "role",
+  // "content", "reasoning_content", "tool_calls" and what else the template
+  // takes. Throws std::invalid_argument, one line: a message that the template
+  // cannot take, or its own complaint.
+  std::string Render(const nlohmann::ordered_json& messages, const ChatOptions& options = {}) const;
   std::string Render(const std::vector<ChatMessage>& messages, const ChatOptions& options = {}) const;
 
  private:
-  std::string generation_prompt_;  // "<|im_start|>assistant\n"
-  std::string no_thinking_;        // "<think>\n\n</think>\n\n"; "" where there is no switch
-  bool drops_reasoning_ = false;
+  std::shared_ptr<const jinja::Template> template_;
+  nlohmann::ordered_json special_tokens_;
 };
 
 }  // namespace suites

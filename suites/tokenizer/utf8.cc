@@ -1,12 +1,7 @@
 #include "suites/tokenizer/utf8.h"
 
-#include <utf8proc.h>
-
-#include <algorithm>
 #include <array>
 #include <cstdint>
-#include <stdexcept>
-#include <vector>
 
 namespace suites {
 namespace {
@@ -59,46 +54,6 @@ std::array<std::int16_t, 0x144> MakeByteOfCodepoint() {
   return table;
 }
 
-// Canonical decomposition, marks not yet in order.
-std::vector<utf8proc_int32_t> Decompose(std::string_view text, utf8proc_option_t options) {
-  std::vector<utf8proc_int32_t> codepoints;
-  codepoints.reserve(text.size() + 1);
-  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
-  for (std::size_t i = 0; i < text.size();) {
-    utf8proc_int32_t codepoint = 0;
-    const utf8proc_ssize_t length =
-        utf8proc_iterate(bytes + i, static_cast<utf8proc_ssize_t>(text.size() - i), &codepoint);
-    if (length <= 0) throw std::invalid_argument("text is not UTF-8 at byte " + std::to_string(i));
-    i += static_cast<std::size_t>(length);
-    // Four codepoints are the longest canonical decomposition (UAX #15, table 7).
-    std::array<utf8proc_int32_t, 8> parts;
-    int boundary = 0;
-    const utf8proc_ssize_t count = utf8proc_decompose_char(codepoint, parts.data(), parts.size(), options, &boundary);
-    if (count < 0 || count > static_cast<utf8proc_ssize_t>(parts.size())) {
-      throw std::invalid_argument(std::string("text cannot be normalized: ") + utf8proc_errmsg(count));
-    }
-    codepoints.insert(codepoints.end(), parts.begin(), parts.begin() + count);
-  }
-  return codepoints;
-}
-
-// Canonical ordering (Unicode 15, D109). utf8proc's own, in utf8proc_map(), is
-// quadratic in the length of a run of marks.
-void OrderMarks(std::vector<utf8proc_int32_t>* codepoints) {
-  const auto combining_class = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
-  for (auto begin = codepoints->begin(); begin != codepoints->end();) {
-    if (combining_class(*begin) == 0) {
-      ++begin;
-      continue;
-    }
-    const auto end =
-        std::find_if(begin, codepoints->end(), [&](utf8proc_int32_t c) { return combining_class(c) == 0; });
-    std::stable_sort(begin, end,
-                     [&](utf8proc_int32_t a, utf8proc_int32_t b) { return combining_class(a) < combining_class(b); });
-    begin = end;
-  }
-}
-
 }  // namespace
 
 std::optional<std::size_t> FirstInvalidUtf8(std::string_view text) {
@@ -119,22 +74,6 @@ std::string ReplaceInvalidUtf8(std::string_view bytes) {
     i += sequence.length;
   }
   return text;
-}
-
-std::string ToNfc(std::string_view text) {
-  // Text of ASCII and Latin-1 letters (below U+0300, in UTF-8 bytes below 0xcc)
-  // is in NFC already: nothing in it composes with its neighbour.
-  if (std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0xcc; })) {
-    return std::string(text);
-  }
-  constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-  std::vector<utf8proc_int32_t> codepoints = Decompose(text, kOptions);
-  OrderMarks(&codepoints);
-  const auto size = static_cast<utf8proc_ssize_t>(codepoints.size());
-  codepoints.push_back(0);  // utf8proc_reencode() ends the text with a zero
-  const utf8proc_ssize_t bytes = utf8proc_reencode(codepoints.data(), size, kOptions);
-  if (bytes < 0) throw std::invalid_argument(std::string("text cannot be normalized: ") + utf8proc_errmsg(bytes));
-  return {reinterpret_cast<const char*>(codepoints.data()), static_cast<std::size_t>(bytes)};
 }
 
 std::optional<std::string> BytesOfToken(std::string_view token) {

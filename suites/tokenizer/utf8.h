@@ -17,7 +17,8 @@ std::optional<std::size_t> FirstInvalidUtf8(std::string_view text);
 // section 3.9), as Rust's String::from_utf8_lossy does for Hugging Face's decoder.
 std::string ReplaceInvalidUtf8(std::string_view bytes);
 
-// Unicode normalization form C. `text` must be UTF-8.
+// Normalization form C with the tables of Unicode 9, as Hugging Face tokenizers
+// give it. `text` must be UTF-8.
 std::string ToNfc(std::string_view text);
 
 // The bytes that a token of a byte-level vocabulary stands for: GPT-2 writes

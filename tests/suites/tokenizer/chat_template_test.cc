@@ -31,8 +31,9 @@ TEST(ChatTemplateTest, GivesTheTextsAndIdsOfTransformers) {
       std::vector<ChatMessage> messages;
       for (const json& m : c["messages"])
         messages.push_back({m["role"].get<std::string>(), m["content"].get<std::string>()});
-      const ChatOptions options{.add_generation_prompt = c["add_generation_prompt"].get<bool>(),
-                                .enable_thinking = c["kwargs"].value("enable_thinking", true)};
+      ChatOptions options;
+      options.add_generation_prompt = c["add_generation_prompt"].get<bool>();
+      options.more = c["kwargs"];
       const std::string text = chat->Render(messages, options);
       EXPECT_EQ(text, c["text"].get<std::string>());
       EXPECT_EQ(tokenizer.Encode(text), c["ids"].get<std::vector<std::int64_t>>());
@@ -53,57 +54,59 @@ TEST(ChatTemplateTest, IsChosenByName) {
   const json config = {
       {"chat_template", {{{"name", "tool_use"}, {"template", "x"}}, {{"name", "default"}, {"template", text}}}}};
   WriteFile(folder.path() / "tokenizer_config.json", config.dump());
-  EXPECT_EQ(ChatTemplate::Open(folder.path())->Render({{"user", "a"}}),
+  EXPECT_EQ(ChatTemplate::Open(folder.path())->Render(std::vector<ChatMessage>{{"user", "a"}}),
             "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
   WriteFile(folder.path() / "tokenizer_config.json", R"({"chat_template":[{"name":"other","template":"x"}]})");
   EXPECT_THAT(ErrorOf(folder.path(), [&] { ChatTemplate::Open(folder.path()); }),
               HasSubstr("neither a text nor a list"));
 }
 
-class EditedTemplateTest : public testing::Test {
- protected:
-  std::string Replaced(const std::string& what, const std::string& by) const {
-    std::string text = text_;
-    const auto position = text.find(what);
-    EXPECT_NE(position, std::string::npos) << what;
-    return text.replace(position, what.size(), by);
+// Conversations with reasoning, tools, their calls and answers, as transformers
+// 5.24 rendered them; and the corners of Jinja.
+TEST(ChatTemplateTest, RendersAsTransformersDoes) {
+  const auto cases = nlohmann::ordered_json::parse(ReadFile(TestData() / "chat_templates/cases.json"));
+  ASSERT_EQ(cases.size(), 2u);
+  ASSERT_EQ(cases["thinking_and_tools.jinja"].size(), 168u);
+  for (const auto& [file, list] : cases.items()) {
+    const ChatTemplate chat(file, ReadFile(TestData() / "chat_templates" / file));
+    for (const auto& c : list) {
+      ChatOptions options;
+      options.add_generation_prompt = c["add_generation_prompt"].get<bool>();
+      options.tools = c["tools"];
+      options.more = c["kwargs"];
+      EXPECT_EQ(chat.Render(c["messages"], options), c["text"].get<std::string>()) << c;
+    }
   }
-  static std::string Error(const std::string& text) {
-    return ErrorOf("f", [&] { ChatTemplate("f", text); });
-  }
-  std::string text_ = ReadFile(TestData() / "checkpoints/gptq_desc_act/chat_template.jinja");
-};
-
-TEST_F(EditedTemplateTest, OtherKindsAreRefused) {
-  EXPECT_EQ(Error(text_), "");  // the control
-  EXPECT_THAT(Error(""), HasSubstr("no turn of"));
-  EXPECT_THAT(Error("[INST] {{ content }} [/INST]"), HasSubstr("no turn of"));
-  EXPECT_THAT(
-      Error(Replaced("{%- elif messages[0].role == 'system' %}\n    {{- '<|im_start|>system\\n' + messages[0].content",
-                     "{%- elif false %}\n    {{- '' + messages[0].content")),
-      HasSubstr("no rule for a first system message"));
-  EXPECT_THAT(Error(text_ + "{{- '<|im_start|>system\\nYou are Qwen.<|im_end|>' }}"),
-              HasSubstr("system message of its own"));
-  EXPECT_THAT(Error(Replaced("if add_generation_prompt", "if false")), HasSubstr("no generation prompt"));
-  EXPECT_THAT(Error(Replaced("{{- '<|im_start|>assistant\\n' }}", "{{- '<|assistant|>' }}")),
-              HasSubstr("another generation prompt"));
 }
 
-TEST_F(EditedTemplateTest, TextsOfTheGenerationPromptComeFromTheTemplate) {
-  const ChatTemplate thinking("f",
-                              Replaced("'<|im_start|>assistant\\n' }}", "'<|im_start|>assistant\\n<think>\\n' }}"));
-  EXPECT_EQ(thinking.Render({}), "<|im_start|>assistant\n<think>\n");
-  const ChatTemplate without("f", Replaced("enable_thinking is false", "false"));
-  EXPECT_EQ(without.Render({}), "<|im_start|>assistant\n");
-  EXPECT_THROW(without.Render({}, {.enable_thinking = false}), std::invalid_argument);
+TEST(ChatTemplateTest, ThinkingIsSwitchedOff) {
+  const auto chat = ChatTemplate::Open(TestData() / "checkpoints/awq");
+  const std::vector<ChatMessage> question = {{"user", "a"}};
+  const std::string on = chat->Render(question);
+  EXPECT_EQ(chat->Render(question, {.enable_thinking = true, .tools = {}}), on);
+  EXPECT_EQ(chat->Render(question, {.enable_thinking = false, .tools = {}}), on + "<think>\n\n</think>\n\n");
 }
 
-TEST_F(EditedTemplateTest, RefusesConversationsThatItCannotRender) {
-  const ChatTemplate chat("f", text_);
-  EXPECT_NO_THROW(chat.Render({{"user", "a"}, {"assistant", "b"}, {"user", "c"}}));
-  EXPECT_THROW(chat.Render({{"user", "a"}, {"assistant", "b"}}), std::invalid_argument);
-  EXPECT_THROW(chat.Render({{"tool", "a"}}), std::invalid_argument);
-  EXPECT_THROW(chat.Render({{"user", "<tool_response>1</tool_response>"}}), std::invalid_argument);
+TEST(ChatTemplateTest, GivesSpecialTokensToTheTemplate) {
+  const ScratchFolder folder;
+  WriteFile(folder.path() / "chat_template.jinja", "{{ bos_token is defined }} {{ eos_token }} {{ pad_token }}");
+  WriteFile(folder.path() / "tokenizer_config.json",
+            R"({"bos_token": null, "eos_token": "<e>", "pad_token": {"content": "<p>"}})");
+  EXPECT_EQ(ChatTemplate::Open(folder.path())->Render(std::vector<ChatMessage>{}), "False <e> <p>");
+}
+
+TEST(ChatTemplateTest, RefusesInOneLine) {
+  const auto error = [](const std::string& text) { return ErrorOf("f", [&] { ChatTemplate("f", text); }); };
+  EXPECT_EQ(error("{{ messages }}"), "");  // the control
+  EXPECT_THAT(error("a\n{% macro x() %}{% endmacro %}"), HasSubstr("line 2: the tag 'macro' is not read"));
+  EXPECT_THAT(error(std::string((1 << 20) + 1, 'a')), HasSubstr("more than 1 MiB"));
+  const ChatTemplate complains("f", "{{ raise_exception('only\\nusers') }}");
+  try {
+    complains.Render(std::vector<ChatMessage>{});
+    FAIL() << "nothing was thrown";
+  } catch (const std::invalid_argument& what) {
+    EXPECT_STREQ(what.what(), "chat template: line 1: the template says: 'only\\x0ausers'");
+  }
 }
 
 }  // namespace

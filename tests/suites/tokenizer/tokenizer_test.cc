@@ -295,6 +295,20 @@ TEST(Utf8Test, NormalizesToNfc) {
             "b");  // 05AE, 0300, 0315
 }
 
+// Texts that tokenizers 0.23 gave: marks that came after Unicode 9 are no marks.
+TEST(Utf8Test, NormalizesAsUnicode9Does) {
+  const std::string acute = "\xcc\x81";          // U+0301, class 230
+  const std::string later = "\xf0\x96\xbf\xb0";  // U+16FF0 of Unicode 13, class 6
+  EXPECT_EQ(ToNfc("a" + acute + later), "\xc3\xa1" + later);
+  EXPECT_EQ(ToNfc("a" + later + acute), "a" + later + acute);
+  EXPECT_EQ(ToNfc("b" + acute + later), "b" + acute + later);
+  const std::string known = "\xcc\xa3";  // U+0323, class 220: the control
+  EXPECT_EQ(ToNfc("b" + acute + known), "\xe1\xb8\x85" + acute);
+  const std::string parts = "\xf0\x91\xa4\xb5\xf0\x91\xa4\xb0";  // U+11935 U+11930 of Unicode 13
+  EXPECT_EQ(ToNfc(parts), parts);
+  EXPECT_EQ(ToNfc("\xf0\x91\xa4\xb8"), "\xf0\x91\xa4\xb8");  // their composite
+}
+
 TEST(Utf8Test, ReadsTheByteAlphabet) {
   EXPECT_EQ(BytesOfToken("Ġthe"), " the");
   EXPECT_EQ(BytesOfToken("Ċ"), "\n");
