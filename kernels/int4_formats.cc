@@ -56,7 +56,25 @@ std::span<const T> Elements(const at::Tensor& contiguous) {
 
 }  // namespace
 
-void CheckLayer(const QuantizedLinear& linear) {
+namespace {
+
+// Scales of AWQ and GPTQ: the kernels multiply by float16. Dequantize() also takes
+// those that float16 cannot hold.
+void CheckScales(const QuantizedLinear& linear, Scales scales) {
+  const bool wide = linear.scales.defined() &&
+                    (linear.scales.scalar_type() == at::kBFloat16 || linear.scales.scalar_type() == at::kFloat);
+  if (wide && scales == Scales::kHalf) {
+    Refuse(linear, std::string("its scales are ") + at::toString(linear.scales.scalar_type()) +
+                       " of which float16, which the kernels multiply by, cannot hold all exactly; only --compute "
+                       "fp32 runs them");
+  }
+  CheckTensor(linear, "scales", linear.scales, wide ? linear.scales.scalar_type() : at::kHalf,
+              {linear.k / linear.group_size, linear.n});
+}
+
+}  // namespace
+
+void CheckLayer(const QuantizedLinear& linear, Scales scales) {
   const std::int64_t k = linear.k, n = linear.n, group = linear.group_size;
   if (k <= 0 || n <= 0) Refuse(linear, "K and N must be positive");
   if (group <= 0 || k % group != 0) {
@@ -68,14 +86,14 @@ void CheckLayer(const QuantizedLinear& linear) {
       if (n % 8 != 0) Refuse(linear, "N is not a multiple of 8");
       CheckTensor(linear, "qweight", linear.qweight, at::kInt, {k, n / 8});
       CheckTensor(linear, "qzeros", linear.qzeros, at::kInt, {groups, n / 8});
-      CheckTensor(linear, "scales", linear.scales, at::kHalf, {groups, n});
+      CheckScales(linear, scales);
       break;
     case Format::kGptq:
       if (n % 8 != 0) Refuse(linear, "N is not a multiple of 8");
       if (k % 8 != 0) Refuse(linear, "K is not a multiple of 8");
       CheckTensor(linear, "qweight", linear.qweight, at::kInt, {k / 8, n});
       CheckTensor(linear, "qzeros", linear.qzeros, at::kInt, {groups, n / 8});
-      CheckTensor(linear, "scales", linear.scales, at::kHalf, {groups, n});
+      CheckScales(linear, scales);
       if (linear.g_idx.defined()) {
         CheckTensor(linear, "g_idx", linear.g_idx, at::kInt, {k});
         const at::Tensor g_idx = linear.g_idx.cpu().contiguous();
@@ -180,7 +198,7 @@ std::string_view NameOf(Format format) {
 }
 
 at::Tensor Dequantize(const QuantizedLinear& on_any_device) {
-  internal::CheckLayer(on_any_device);
+  internal::CheckLayer(on_any_device, internal::Scales::kAny);
   const QuantizedLinear linear = internal::OnDevice(on_any_device, at::kCPU);
   const std::int64_t k = linear.k, n = linear.n;
   const std::vector<std::uint8_t> codes = internal::CodesOf(linear);
@@ -189,16 +207,17 @@ at::Tensor Dequantize(const QuantizedLinear& on_any_device) {
 
   if (linear.format == Format::kAwq || linear.format == Format::kGptq) {
     const std::vector<std::uint8_t> zeros = internal::ZerosOf(linear);
-    const at::Tensor scales = linear.scales.contiguous();
-    const at::Half* const s = scales.const_data_ptr<at::Half>();
+    const at::Tensor scales = linear.scales.to(at::kFloat).contiguous();
+    const float* const s = scales.const_data_ptr<float>();
     const at::Tensor g_idx = linear.g_idx.defined() ? linear.g_idx.contiguous() : at::Tensor();
     const std::int32_t* const group_of = g_idx.defined() ? g_idx.const_data_ptr<std::int32_t>() : nullptr;
     for (std::int64_t row = 0; row < k; ++row) {
       const std::int64_t g = group_of ? group_of[row] : row / linear.group_size;
       for (std::int64_t col = 0; col < n; ++col) {
-        // Exact: 5 bits times the 11 bits of a half fit in a float.
+        // Exact: 5 bits times the 11 bits of a half, or the 8 of a bfloat16, fit in a
+        // float. Scales that are floats themselves are rounded once.
         const int q = static_cast<int>(codes[row * n + col]) - static_cast<int>(zeros[g * n + col]);
-        out[row * n + col] = static_cast<float>(q) * static_cast<float>(s[g * n + col]);
+        out[row * n + col] = static_cast<float>(q) * s[g * n + col];
       }
     }
     return weights;

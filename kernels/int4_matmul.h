@@ -41,8 +41,10 @@ struct QuantizedLinear {
   std::int64_t group_size = 128;  // rows of K that share a scale; whole columns: k
   at::Tensor qweight;             // qdata for torchao
   at::Tensor qzeros;              // undefined where the format has none
-  at::Tensor scales;              // scale_and_zero for the tile-packed format
-  at::Tensor g_idx;               // undefined, or GPTQ's
+  // scale_and_zero for the tile-packed format. Dequantize() takes bfloat16 and
+  // float32 for AWQ and GPTQ too, the kernels only float16.
+  at::Tensor scales;
+  at::Tensor g_idx;  // undefined, or GPTQ's
   bool gptq_v1_zeros = true;
 };
 

@@ -15,8 +15,10 @@ namespace kernels::internal {
 // Throws std::invalid_argument: the layer's name, format and sizes, then `what`.
 [[noreturn]] void Refuse(const QuantizedLinear& linear, const std::string& what);
 
-// Every tensor has the dtype and shape that the format prescribes.
-void CheckLayer(const QuantizedLinear& linear);
+// Every tensor has the dtype and shape that the format prescribes. kAny: scales
+// of AWQ and GPTQ may also be bfloat16 or float32, which no kernel takes.
+enum class Scales : std::uint8_t { kHalf, kAny };
+void CheckLayer(const QuantizedLinear& linear, Scales scales = Scales::kHalf);
 
 // The layer with its tensors on `device`; those that are there already are shared.
 QuantizedLinear OnDevice(const QuantizedLinear& linear, at::Device device);

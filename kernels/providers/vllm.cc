@@ -31,6 +31,8 @@
 #include "kernels/torch_cuda.h"
 
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 #endif
 
@@ -206,19 +208,10 @@ class MarlinMatmul final : public VllmMatmul {
 
   std::string PathFor(std::int64_t rows) const override {
     if (!use_atomic_add_) return "_C::marlin_gemm";
-    // The operator's own split of many rows, and its limit for each part.
-    const std::int64_t most = n_ <= 4096 ? 128 : 16;
-    bool any = false, all = true;
-    for (std::int64_t rest = rows; rest > 0;) {
-      const std::int64_t blocks = std::min(rest / 64, most);
-      const std::int64_t part = blocks > 0 ? 64 * blocks : rest;
-      const bool adds = (part + 63) / 64 * n_ <= 2048;
-      any = any || adds;
-      all = all && adds;
-      rest -= part;
-    }
-    return any ? all ? "_C::marlin_gemm with atomic adds" : "_C::marlin_gemm with atomic adds for some rows"
-               : "_C::marlin_gemm without atomic adds, which it does not use for so many columns and rows";
+    const std::int64_t atomic = vllm::MarlinAtomicRows(rows, n_);
+    if (atomic == rows) return "_C::marlin_gemm with atomic adds";
+    return atomic > 0 ? "_C::marlin_gemm with atomic adds for " + std::to_string(atomic) + " of the rows"
+                      : "_C::marlin_gemm without atomic adds, which it does not use for so many columns and rows";
   }
 
  protected:
@@ -337,8 +330,7 @@ class GptqMatmul final : public VllmMatmul {
       }
     }
     words_ = linear.qweight.to(device).contiguous().clone();
-    const BoxedOperator shuffle("_C::gptq_shuffle", {"q_weight", "q_perm", "bit"});
-    shuffle(Stack{words_, order_.order, kBits});
+    Shuffle(device);
   }
 
   std::string PathFor(std::int64_t rows) const override {
@@ -354,6 +346,23 @@ class GptqMatmul final : public VllmMatmul {
 
  private:
   static constexpr std::int64_t kOwnRows = 50;  // above which the operator dequantizes
+
+  // In place. With desc_act the operator permutes on the current stream and copies
+  // the result back on the default one, without an order between the two: on
+  // another stream the copy may come first. So it is called on the default stream,
+  // with nothing under way before or after.
+  void Shuffle([[maybe_unused]] at::Device device) {
+    const BoxedOperator shuffle("_C::gptq_shuffle", {"q_weight", "q_perm", "bit"});
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+    c10::cuda::getCurrentCUDAStream(device.index()).synchronize();
+    const c10::cuda::CUDAStream default_stream = c10::cuda::getDefaultCUDAStream(device.index());
+    const c10::cuda::CUDAStreamGuard guard(default_stream);
+    shuffle(Stack{words_, order_.order, kBits});
+    default_stream.synchronize();
+#else
+    shuffle(Stack{words_, order_.order, kBits});
+#endif
+  }
 
   BoxedOperator gemm_;
   bool use_v2_format_ = false;

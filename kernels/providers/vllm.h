@@ -1,6 +1,8 @@
 // Provider "vllm": the INT4 matmuls of the PyPI wheel vllm, as vLLM 0.23.0 calls
 // them: _C::marlin_gemm, _C::awq_gemm, _C::gptq_gemm, each after its own
-// repacking, which runs on the device.
+// repacking, which runs on the device. The wheel has marlin_gemm as PTX for sm_80
+// where the card is an sm_90: its first call on a machine takes the driver some 30 s,
+// once for each kind of zero points, until the driver's cache has it.
 #ifndef KERNELS_PROVIDERS_VLLM_H_
 #define KERNELS_PROVIDERS_VLLM_H_
 

@@ -6,6 +6,8 @@
 #include <ATen/ops/bitwise_or.h>
 #include <ATen/ops/bitwise_right_shift.h>
 
+#include <algorithm>
+
 namespace kernels::vllm {
 namespace {
 
@@ -55,6 +57,18 @@ at::Tensor MarlinZeros(const at::Tensor& zeros) {
   const std::int64_t groups = zeros.size(0), n = zeros.size(1);
   const at::Tensor turned = zeros.contiguous().view({groups, n / 64, 8, 8}).transpose(2, 3).contiguous();
   return PackColumns(turned.view({groups, n / 8, 4, 2}).transpose(2, 3).reshape({groups, n}));
+}
+
+std::int64_t MarlinAtomicRows(std::int64_t rows, std::int64_t n) {
+  const std::int64_t most = n <= 4096 ? 128 : 16;  // blocks of 64 rows in a part
+  std::int64_t atomic = 0;
+  for (std::int64_t rest = rows; rest > 0;) {
+    const std::int64_t blocks = std::min(rest / 64, most);
+    const std::int64_t part = blocks > 0 ? 64 * blocks : rest;
+    if ((part + 63) / 64 * n <= 2048) atomic += part;
+    rest -= part;
+  }
+  return atomic;
 }
 
 }  // namespace kernels::vllm

@@ -1,5 +1,5 @@
-// Scales and zero points in the order in which vLLM's Marlin kernel reads them.
-// Pure functions of tensors on any device; nothing leaves that device.
+// Scales and zero points in the order in which vLLM's Marlin kernel reads them, and
+// how it divides rows. Pure functions; of tensors on any device, which nothing leaves.
 #ifndef KERNELS_PROVIDERS_VLLM_LAYOUT_H_
 #define KERNELS_PROVIDERS_VLLM_LAYOUT_H_
 
@@ -27,6 +27,11 @@ at::Tensor MarlinScales(const at::Tensor& scales, std::int64_t k, std::int64_t g
 // Zero points I32 [K/G, N], N a multiple of 64, to words I32 [K/G, N/8]: blocks
 // of 64 transposed as above, then of each eight the even ones before the odd.
 at::Tensor MarlinZeros(const at::Tensor& zeros);
+
+// How many of `rows` rows of x marlin_gemm adds up atomically for N columns when it
+// is told to: it takes them in parts, and does so in a part while
+// ceil(rows of it / 64) N <= 2048.
+std::int64_t MarlinAtomicRows(std::int64_t rows, std::int64_t n);
 
 }  // namespace kernels::vllm
 

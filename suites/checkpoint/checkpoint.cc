@@ -1,5 +1,7 @@
 #include "suites/checkpoint/checkpoint.h"
 
+#include <ATen/ops/full.h>
+
 #include <algorithm>
 #include <array>
 #include <map>
@@ -8,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "suites/checkpoint/finite.h"
 #include "suites/checkpoint/json_file.h"
 #include "suites/checkpoint/load_watch.h"
 #include "suites/checkpoint/qwen3_tensors.h"
@@ -28,6 +31,12 @@ TensorTable OpenTensors(const std::filesystem::path& folder) {
   const auto exists = [&](const char* name) { return std::filesystem::exists(folder / name, error); };
   if (exists("model.safetensors") || exists("model.safetensors.index.json")) return SafetensorsReader::Open(folder);
   if (exists("pytorch_model.bin") || exists("pytorch_model.bin.index.json")) return OpenTorchPickle(folder);
+  // AutoGPTQ named the file after its settings: gptq_model-4bit-128g.safetensors.
+  std::vector<std::filesystem::path> others;
+  for (const auto& file : std::filesystem::directory_iterator(folder, error)) {
+    if (file.path().extension() == ".safetensors") others.push_back(file.path());
+  }
+  if (others.size() == 1) return SafetensorsReader::Open(others.front());
   throw CheckpointError(folder.string() +
                         ": no weights; model.safetensors, pytorch_model.bin or an index of their "
                         "shards (model.safetensors.index.json, pytorch_model.bin.index.json) is needed");
@@ -48,12 +57,14 @@ class FolderCheckpoint : public Checkpoint {
     if (name == "lm_head.weight" && config_.tie_word_embeddings) return Dense("model.embed_tokens.weight");
     at::Tensor tensor = TensorView(name, DenseEntry(name, DenseShape(name)));
     watch_.HandedOut(name, {&tensor, 1});
+    CheckFinite(name, tensor);
     return tensor;
   }
 
   bool IsQuantized(const std::string& module) const override {
     return expected_.linear.contains(module) &&
-           (file_.Contains(module + ".qweight") || file_.Contains(module + "._weight_qdata"));
+           (file_.Contains(module + ".qweight") || file_.Contains(module + ".weight_packed") ||
+            file_.Contains(module + "._weight_qdata"));
   }
 
   kernels::QuantizedLinear Quantized(const std::string& module) const override {
@@ -62,7 +73,13 @@ class FolderCheckpoint : public Checkpoint {
     if (!IsQuantized(module)) Fail(module, "is not stored quantized");
     kernels::QuantizedLinear linear = Entry(module, shape->second);
     if (linear.g_idx.defined()) CheckGroupIndex(linear);
-    watch_.HandedOut(module, PartsOf(linear));
+    watch_.HandedOut(module, PartsOf(linear));  // as stored: what follows may be copies
+    for (at::Tensor* tensor : {&linear.qweight, &linear.qzeros, &linear.scales}) {
+      if (tensor->defined()) *tensor = tensor->contiguous();
+    }
+    CheckScales(linear);
+    const bool words = linear.format == kernels::Format::kAwq || linear.format == kernels::Format::kGptq;
+    if (words) linear.scales = InHalfIfExact(linear.scales);
     return linear;
   }
 
@@ -151,9 +168,11 @@ class FolderCheckpoint : public Checkpoint {
   kernels::QuantizedLinear Entry(const std::string& module, const LinearShape& shape) const {
     const QuantizationConfig& quantization = config_.quantization;
     if (quantization.method == "torchao") return Torchao(module, shape);
+    if (quantization.method == "compressed-tensors") return CompressedTensors(module, shape);
     const bool awq = quantization.method == "awq";
     const auto [k, n] = shape;
-    const std::int64_t group = quantization.group_size == -1 ? k : quantization.group_size;
+    std::int64_t group = quantization.group_size == -1 ? k : quantization.group_size;
+    if (quantization.group_size_by_layer) group = GroupSize(module, ".scales", k);
     if (k % group != 0 || k % 8 != 0 || n % 8 != 0) {
       Fail(module, "K = " + std::to_string(k) + ", N = " + std::to_string(n) + " do not go with group_size " +
                        std::to_string(group) + " of config.json and 8 values a word");
@@ -169,11 +188,82 @@ class FolderCheckpoint : public Checkpoint {
     linear.group_size = group;
     linear.qweight = view(".qweight", awq ? Shape{k, n / 8} : Shape{k / 8, n}, {"I32"});
     linear.qzeros = view(".qzeros", {k / group, n / 8}, {"I32"});
-    linear.scales = view(".scales", {k / group, n}, {"F16", "BF16"});
+    linear.scales = view(".scales", {k / group, n}, {"F16", "BF16", "F32"});
     linear.gptq_v1_zeros = quantization.gptq_v1_zeros;
     if (!awq && file_.Contains(module + ".g_idx")) linear.g_idx = view(".g_idx", {k}, {"I32"});
     if (!awq && quantization.desc_act && !linear.g_idx.defined()) Fail(module, "desc_act without g_idx");
     return linear;
+  }
+
+  // pack-quantized: weight_packed I32 [N, K/8], bits 4i of word c are input 8c + i, plus 8;
+  // weight_scale [N, K/G]; weight_zero_point I32 [N/8, K/G], bits 4i of word r are output
+  // 8r + i, plus 8 (absent: 0); weight_g_idx I32 [K] under actorder "group". The words of
+  // GPTQ are the same ones transposed, with zero points as they are: nothing is rounded.
+  // Also the check of a layer: transposed views cost nothing, Quantized() copies.
+  kernels::QuantizedLinear CompressedTensors(const std::string& module, const LinearShape& shape) const {
+    const auto [k, n] = shape;
+    const auto transposed = [&](const char* suffix, const Shape& wanted, std::initializer_list<const char*> dtypes) {
+      return TensorView(module + suffix, Get(module + suffix, wanted, dtypes)).t();
+    };
+    if (n % 8 != 0 || k % 8 != 0) {
+      Fail(module, "K = " + std::to_string(k) + ", N = " + std::to_string(n) +
+                       " are not multiples of 8, which is not built for compressed-tensors");
+    }
+    CheckWeightShape(module, shape);
+    const StoredTensor& scales = file_.Get(module + ".weight_scale");
+    const std::int64_t groups = scales.shape.size() == 2 ? scales.shape[1] : 0;
+    if (groups < 1 || k % groups != 0) {
+      Fail(module + ".weight_scale",
+           "has shape " + ShapeText(scales.shape) + ", whose groups do not divide K = " + std::to_string(k));
+    }
+    kernels::QuantizedLinear linear;
+    linear.name = module;
+    linear.format = kernels::Format::kGptq;
+    linear.k = k;
+    linear.n = n;
+    linear.group_size = k / groups;
+    linear.gptq_v1_zeros = false;
+    linear.qweight = transposed(".weight_packed", {n, k / 8}, {"I32"});
+    linear.scales = transposed(".weight_scale", {n, groups}, {"F16", "BF16", "F32"});
+    if (!file_.Contains(module + ".weight_zero_point")) {
+      if (!config_.quantization.symmetric) Fail(module, "has no weight_zero_point, but config.json says asymmetric");
+      linear.qzeros = at::full({groups, n / 8}, std::int32_t{-0x77777778}, at::kInt);  // 0x88888888
+    } else {
+      linear.qzeros = transposed(".weight_zero_point", {n / 8, groups}, {"I32"});
+    }
+    if (file_.Contains(module + ".weight_g_idx")) {
+      linear.g_idx = TensorView(module + ".weight_g_idx", Get(module + ".weight_g_idx", {k}, {"I32"}));
+    }
+    return linear;
+  }
+
+  void CheckWeightShape(const std::string& module, const LinearShape& shape) const {
+    const std::string name = module + ".weight_shape";
+    const at::Tensor stored = TensorView(name, Get(name, {2}, {"I64", "I32"})).to(at::kLong);
+    const auto* sizes = stored.const_data_ptr<std::int64_t>();
+    if (sizes[0] != shape.n || sizes[1] != shape.k) {
+      Fail(name, "says " + ShapeText(Shape{sizes[0], sizes[1]}) + ", " + ShapeText(Shape{shape.n, shape.k}) +
+                     " follows from config.json");
+    }
+  }
+
+  // Where weights are not numbers no logit is one, and every run would agree with every other.
+  void CheckFinite(const std::string& name, const at::Tensor& tensor) const {
+    if (const auto at = FirstNotFinite(tensor)) {
+      Fail(name, "element " + std::to_string(*at) + " is NaN or infinite; the file is damaged or badly converted");
+    }
+  }
+
+  void CheckScales(const kernels::QuantizedLinear& linear) const {
+    if (linear.format != kernels::Format::kTorchaoTilePacked) {
+      CheckFinite(linear.name + " scales", linear.scales);
+      if (linear.format == kernels::Format::kTorchaoPlain) CheckFinite(linear.name + " zero points", linear.qzeros);
+      return;
+    }
+    // The padding may hold anything.
+    CheckFinite(
+        linear.name + "._weight_scale_and_zero",
+        linear.scales.narrow(0, 0, (linear.k + linear.group_size - 1) / linear.group_size).narrow(1, 0, linear.n));
   }
 
   kernels::QuantizedLinear Torchao(const std::string& module, const LinearShape& shape) const {

@@ -31,12 +31,14 @@ class Checkpoint {
   virtual const std::filesystem::path& folder() const = 0;
   // A dense tensor ("model.norm.weight"), a view of the mapped file. With tied
   // embeddings "lm_head.weight" is the embedding. Checks the shape that the
-  // config implies. Throws CheckpointError.
+  // config implies, and that every element is finite. Throws CheckpointError.
   virtual at::Tensor Dense(const std::string& name) const = 0;
   // True where `module` ("model.layers.0.mlp.down_proj") is stored quantized;
   // never for a tied "lm_head".
   virtual bool IsQuantized(const std::string& module) const = 0;
-  // Its tensors, shapes checked against the config. Throws CheckpointError.
+  // Its tensors, shapes checked against the config; compressed-tensors come as the GPTQ words
+  // that hold the same weights. Scales of AWQ and GPTQ are float16 where that holds them
+  // exactly, else as stored. Throws CheckpointError, also for scales that are not finite.
   virtual kernels::QuantizedLinear Quantized(const std::string& module) const = 0;
   // Called by Dense() and Quantized(), from the thread that calls them, with what
   // was asked for before: a loader that asks for one tensor after the other has
@@ -44,8 +46,8 @@ class Checkpoint {
   virtual void SetProgress(LoadProgress) {}
 };
 
-// Opens a folder in the Hugging Face layout: full precision, AWQ, GPTQ, torchao
-// (safetensors or pickle).
+// Opens a folder in the Hugging Face layout: full precision, AWQ, GPTQ,
+// compressed-tensors, torchao (safetensors or pickle).
 // Every tensor that Qwen3 needs is checked to be there with the right shape
 // before this returns. Throws CheckpointError.
 std::unique_ptr<Checkpoint> OpenCheckpoint(const std::filesystem::path& folder);

@@ -126,23 +126,85 @@ void ReadGptq(const Fields& fields, QuantizationConfig* config) {
   if (const std::string type = fields.Text("pack_dtype", "int32"); type != "int32") {
     fields.Fail("pack_dtype " + Quoted(type) + " is not read, only int32");
   }
+  if (const Json* dynamic = fields.Find("dynamic")) config->group_size_by_layer = !dynamic->empty();
   config->gptq_v1_zeros = format == "gptq";
   config->desc_act = fields.Flag("desc_act", false);
   config->symmetric = fields.Flag("sym", true);
 }
 
 void ReadAwq(const Fields& fields, QuantizationConfig* config) {
-  if (const std::string version = Lower(fields.Text("version", "gemm")); version != "gemm") {
+  // GPTQModel calls AutoAWQ's "version" "format".
+  if (const std::string version = Lower(fields.Text("version", fields.Text("format", "gemm"))); version != "gemm") {
     fields.Fail("AWQ version " + Quoted(version) + " is not read, only gemm");
   }
   config->symmetric = !fields.Flag("zero_point", true);
 }
 
+// The settings of one "config_groups" entry: 4-bit integers of weights alone.
+void ReadCompressedGroup(const Fields& fields, QuantizationConfig* config) {
+  for (const char* key : {"input_activations", "output_activations"}) {
+    if (fields.Find(key) != nullptr) fields.Fail(std::string(key) + " are quantized, which is not built, only W4A16");
+  }
+  if (const std::string format = fields.Text("format", "pack-quantized"); format != "pack-quantized") {
+    fields.Fail("format " + Quoted(format) + " is not read, only pack-quantized");
+  }
+  const Json* settings = fields.Find("weights");
+  if (settings == nullptr) fields.Fail("no \"weights\"");
+  const Fields weights(fields.file() + ": weights", *settings);
+  if (const std::int64_t bits = weights.Size("num_bits", 64); bits != 4) {
+    weights.Fail("'num_bits' is " + std::to_string(bits) + ", only 4 is read");
+  }
+  if (const std::string type = weights.Text("type", "int"); type != "int") {
+    weights.Fail("type " + Quoted(type) + " is not read, only int");
+  }
+  if (weights.Flag("dynamic", false)) weights.Fail("dynamic weights are not read");
+  const std::string strategy = weights.Text("strategy", weights.Find("group_size") == nullptr ? "channel" : "group");
+  if (strategy != "group" && strategy != "channel") {
+    weights.Fail("strategy " + Quoted(strategy) + " is not read, only group and channel");
+  }
+  if (strategy == "group") {
+    const Json* size = weights.Find("group_size");
+    if (size == nullptr) weights.Fail("no 'group_size'");
+    config->group_size = GroupSize(weights, *size);
+  } else {
+    config->group_size = -1;
+  }
+  config->symmetric = weights.Flag("symmetric", true);
+  const Json* order = weights.Find("actorder");
+  config->desc_act = order != nullptr && (*order == "group" || *order == Json(true));
+}
+
+// llm-compressor. Each layer's tensors say its group size and whether it has zero points;
+// what is read here of the groups is that they are W4A16, and the first one for messages.
+void ReadCompressedTensors(const Fields& fields, QuantizationConfig* config) {
+  const std::string format = fields.Text("format", "pack-quantized");
+  if (format != "pack-quantized" && format != "mixed-precision") {
+    fields.Fail("compressed-tensors format " + Quoted(format) + " is not read, only pack-quantized");
+  }
+  if (const std::string status = fields.Text("quantization_status", "compressed"); status != "compressed") {
+    fields.Fail("quantization_status " + Quoted(status) + " is not read, only compressed");
+  }
+  if (fields.Find("kv_cache_scheme") != nullptr) fields.Fail("kv_cache_scheme is not built");
+  for (const char* key : {"sparsity_config", "transform_config"}) {
+    const Json* extra = fields.Find(key);
+    if (extra == nullptr || extra->empty()) continue;
+    if (extra->is_object() && extra->value("format", Json()) == "dense") continue;
+    fields.Fail(std::string(key) + " is not built");
+  }
+  const Json* groups = fields.Find("config_groups");
+  if (groups == nullptr || !groups->is_object() || groups->empty()) fields.Fail("no config_groups");
+  for (auto group = groups->rbegin(); group != groups->rend(); ++group) {
+    ReadCompressedGroup(Fields(fields.file() + ": " + Quoted(group.key()), *group), config);
+  }
+}
+
 QuantizationConfig ReadQuantization(const Fields& fields, const std::string& default_method) {
   QuantizationConfig config;
   config.method = Lower(fields.Text("quant_method", default_method));
-  if (config.method != "awq" && config.method != "gptq" && config.method != "torchao") {
-    fields.Fail("quant_method " + Quoted(config.method) + " is not read, only awq, gptq and torchao");
+  if (config.method != "awq" && config.method != "gptq" && config.method != "torchao" &&
+      config.method != "compressed-tensors") {
+    fields.Fail("quant_method " + Quoted(config.method) +
+                " is not read, only awq, gptq, compressed-tensors and torchao");
   }
   for (const char* key : {"bits", "w_bit"}) {
     const Json* bits = fields.Find(key);
@@ -160,6 +222,7 @@ QuantizationConfig ReadQuantization(const Fields& fields, const std::string& def
   }
   if (config.method == "torchao") ReadTorchao(fields, &config);
   if (config.method == "gptq") ReadGptq(fields, &config);
+  if (config.method == "compressed-tensors") ReadCompressedTensors(fields, &config);
   if (config.method == "awq") ReadAwq(fields, &config);
   return config;
 }

@@ -10,9 +10,10 @@
 namespace suites {
 
 struct QuantizationConfig {
-  std::string method;  // "awq", "gptq", "torchao"; "" for full precision
+  std::string method;  // "awq", "gptq", "compressed-tensors", "torchao"; "" for full precision
   int bits = 4;
-  std::int64_t group_size = 128;  // -1: whole columns
+  std::int64_t group_size = 128;     // -1: whole columns
+  bool group_size_by_layer = false;  // GPTQModel's "dynamic": a layer's scales say its group size
   bool desc_act = false;
   bool symmetric = true;
   bool gptq_v1_zeros = true;  // checkpoint_format "gptq"; false for "gptq_v2"
@@ -44,7 +45,7 @@ struct ModelConfig {
 // Throws CheckpointError: a missing file, not JSON, another architecture than
 // Qwen3ForCausalLM, a missing or senseless field, a feature that would change
 // the result and is not built (scaled RoPE, sliding windows, biases), or a
-// quantization other than 4-bit AWQ gemm, GPTQ and torchao.
+// quantization other than 4-bit AWQ gemm, GPTQ, compressed-tensors W4A16 and torchao.
 ModelConfig ReadModelConfig(const std::filesystem::path& folder);
 
 }  // namespace suites

@@ -45,6 +45,28 @@ const StoredTensor& TensorTable::Get(const std::string& name) const {
   return found->second;
 }
 
+namespace {
+
+bool IsInside(const std::filesystem::path& file, const std::filesystem::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), file.begin(), file.end()).first == folder.end();
+}
+
+// A shard may be a link, as everything in the hub's cache is
+// (models--ORG--NAME/snapshots/REVISION/FILE to models--ORG--NAME/blobs/HASH), but
+// not one that leads elsewhere.
+bool LeadsOutside(const std::filesystem::path& folder, const std::string& name) {
+  std::error_code error;
+  const auto home = std::filesystem::canonical(folder.empty() ? "." : folder, error);
+  const auto file = std::filesystem::canonical(folder / name, error);
+  if (error) return true;
+  if (IsInside(file, home)) return false;
+  const auto model = home.parent_path().parent_path();
+  const bool cache = home.parent_path().filename() == "snapshots" && model.filename().string().starts_with("models--");
+  return !cache || !IsInside(file, model / "blobs");
+}
+
+}  // namespace
+
 ShardIndex ReadShardIndex(const std::filesystem::path& path) {
   const nlohmann::json index = ReadJsonFile(path);
   const auto weight_map = index.is_object() ? index.find("weight_map") : index.end();
@@ -65,6 +87,10 @@ ShardIndex ReadShardIndex(const std::filesystem::path& path) {
     std::error_code error;
     if (!std::filesystem::exists(path.parent_path() / file_name, error)) {
       throw CheckpointError(path.string() + ": shard " + Quoted(file_name) + " is missing; download it again");
+    }
+    if (LeadsOutside(path.parent_path(), file_name)) {
+      throw CheckpointError(path.string() + ": shard " + Quoted(file_name) + " of tensor " + Quoted(name) +
+                            " is a link that leads out of the folder");
     }
     shards.files.insert(file_name);
     shards.file_of[name] = file_name;

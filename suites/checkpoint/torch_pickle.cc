@@ -46,7 +46,23 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kStorages
     {"torch.CharStorage", "I8"},
     {"torch.ByteStorage", "U8"},
 }};
-constexpr std::array<std::string_view, 10> kGlobals = {
+constexpr std::string_view kTilePacked = "torchao.quantization.Int4TilePackedTo4dTensor";
+// Before torchao 0.14: an AffineQuantizedTensor around an implementation, which
+// moved to a module of its own in 0.6.
+constexpr std::string_view kAffine = "torchao.dtypes.affine_quantized_tensor.AffineQuantizedTensor";
+constexpr std::array<std::string_view, 2> kAffineImpls = {
+    "torchao.dtypes.uintx.tensor_core_tiled_layout.TensorCoreTiledAQTTensorImpl",
+    "torchao.dtypes.affine_quantized_tensor.TensorCoreTiledAQTTensorImpl",
+};
+constexpr std::string_view kZeroPointDomain = "torchao.quantization.quant_primitives.ZeroPointDomain";
+constexpr std::int64_t kZeroPointFloat = 2;  // ZeroPointDomain.FLOAT
+// Settings that are objects without tensors: made, given attributes, never looked into.
+constexpr std::array<std::string_view, 2> kLayouts = {
+    "torchao.dtypes.uintx.tensor_core_tiled_layout.TensorCoreTiledLayout",
+    "torchao.dtypes.affine_quantized_tensor.TensorCoreTiledLayout",
+};
+constexpr std::array<std::string_view, 17> kGlobals = {
+    "torch.int32",
     "collections.OrderedDict",
     "torch.bfloat16",
     "torch.float16",
@@ -56,8 +72,19 @@ constexpr std::array<std::string_view, 10> kGlobals = {
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_wrapper_subclass",
     "torch._tensor._rebuild_from_type_v2",
-    "torchao.quantization.Int4TilePackedTo4dTensor",
+    kTilePacked,
+    kAffine,
+    kAffineImpls[0],
+    kAffineImpls[1],
+    kZeroPointDomain,
+    kLayouts[0],
+    kLayouts[1],
 };
+
+template <std::size_t N>
+bool IsOneOf(const std::array<std::string_view, N>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 // What is copied by a call is bounded, so that a small program cannot take much
 // memory.
@@ -283,10 +310,22 @@ void Machine::Step(char opcode) {
       stack_.push_back(Call(function->text, *arguments));
       break;
     }
-    case 'b':  // BUILD: the attributes of an OrderedDict, "_metadata"
+    case '\x81': {  // NEWOBJ: a layout
       Pop();
-      Top(Kind::kDict);
+      const Value* type = Pop();
+      if (type->kind != Kind::kGlobal || !IsOneOf(kLayouts, type->text)) Fail("it makes an object of no known class");
+      stack_.push_back(New(Kind::kOpaque));
       break;
+    }
+    case 'b': {  // BUILD: the attributes of an OrderedDict, "_metadata", or of a layout
+      Pop();
+      Value* object = Pop();
+      if (object->kind != Kind::kDict && object->kind != Kind::kOpaque) {
+        Fail("an opcode meets a value of another type");
+      }
+      stack_.push_back(object);
+      break;
+    }
     default:
       Fail("opcode " + std::to_string(static_cast<unsigned char>(opcode)) + " is not one that torch.save() writes");
   }
@@ -294,8 +333,7 @@ void Machine::Step(char opcode) {
 
 Value* Machine::Global(const std::string& name) {
   const auto is_storage = [&](const auto& storage) { return storage.first == name; };
-  if (std::find(kGlobals.begin(), kGlobals.end(), name) == kGlobals.end() &&
-      std::none_of(kStorages.begin(), kStorages.end(), is_storage)) {
+  if (!IsOneOf(kGlobals, name) && std::none_of(kStorages.begin(), kStorages.end(), is_storage)) {
     Fail("the global " + Quoted(name) + " is not one of those that are read; nothing in the file was executed");
   }
   Value* value = New(Kind::kGlobal);
@@ -361,6 +399,11 @@ Value* Machine::Tensor(const Value& arguments) {
 Value* Machine::Call(const std::string& name, const Value& arguments) {
   if (name == "collections.OrderedDict" && arguments.items.empty()) return New(Kind::kDict);
   if (name == "torch.device" || name == "torch.serialization._get_layout") return New(Kind::kOpaque);
+  if (name == kZeroPointDomain) {
+    Value* domain = New(Kind::kInt);
+    domain->number = Item(arguments, 0, Kind::kInt).number;
+    return domain;
+  }
   if (name == "torch._utils._rebuild_tensor_v2") return Tensor(arguments);
   // (_rebuild_wrapper_subclass, type, (type, dtype, size, stride, ...), {inner tensors})
   if (name == "torch._tensor._rebuild_from_type_v2" &&
@@ -376,8 +419,6 @@ Value* Machine::Call(const std::string& name, const Value& arguments) {
   }
   Fail("a call of " + Quoted(name) + " is not one that torch.save() writes");
 }
-
-constexpr std::string_view kTilePacked = "torchao.quantization.Int4TilePackedTo4dTensor";
 
 }  // namespace
 
@@ -434,14 +475,53 @@ class TorchPickleTable : public TensorTable {
   void AddTensor(const Machine& machine, const std::string& name, const Value& value) {
     if (value.kind == Value::Kind::kTensor) return Add(machine, name, value.tensor);
     constexpr std::string_view kWeight = ".weight";
-    if (value.kind != Value::Kind::kWrapper || value.text != kTilePacked || !name.ends_with(kWeight)) {
-      machine.Fail(Quoted(name) + " is neither a tensor nor an Int4TilePackedTo4dTensor");
+    const bool affine = value.kind == Value::Kind::kWrapper && value.text == kAffine;
+    if (value.kind != Value::Kind::kWrapper || (value.text != kTilePacked && !affine) || !name.ends_with(kWeight)) {
+      machine.Fail(Quoted(name) +
+                   " is neither a tensor, nor an Int4TilePackedTo4dTensor, nor an "
+                   "AffineQuantizedTensor");
     }
+    if (affine) return AddAffine(machine, name, value);
     const std::string prefix = name.substr(0, name.size() - kWeight.size()) + "._weight_";
     for (std::size_t i = 0; i + 1 < value.items.size(); i += 2) {
       const Value& part = *value.items[i + 1];
       if (part.kind == Value::Kind::kTensor) Add(machine, prefix + value.items[i]->text, part.tensor);
     }
+    AddShape(name, value);
+  }
+
+  // The bytes of an Int4TilePackedTo4dTensor under other names.
+  void AddAffine(const Machine& machine, const std::string& name, const Value& value) {
+    const auto fail = [&](const char* reason) { machine.Fail(Quoted(name) + ", an AffineQuantizedTensor, " + reason); };
+    const Value* impl = Part(value, "tensor_impl");
+    if (impl == nullptr || impl->kind != Value::Kind::kWrapper || !IsOneOf(kAffineImpls, impl->text)) {
+      fail("holds no TensorCoreTiledAQTTensorImpl");
+    }
+    if (const Value* domain = Part(value, "zero_point_domain");
+        domain != nullptr && (domain->kind != Value::Kind::kInt || domain->number != kZeroPointFloat)) {
+      fail("has zero points that are not floats");
+    }
+    if (const Value* transposed = Part(*impl, "transposed"); transposed != nullptr && transposed->number != 0) {
+      fail("is transposed, which is not built");
+    }
+    const std::string prefix = name.substr(0, name.rfind('.')) + "._weight_";
+    for (const auto& [from, to] :
+         {std::pair("packed_weight", "qdata"), std::pair("scale_and_zero", "scale_and_zero")}) {
+      const Value* part = Part(*impl, from);
+      if (part == nullptr || part->kind != Value::Kind::kTensor) fail("lacks packed_weight or scale_and_zero");
+      Add(machine, prefix + to, part->tensor);
+    }
+    AddShape(name, value);
+  }
+
+  static const Value* Part(const Value& wrapper, std::string_view name) {
+    for (std::size_t i = 0; i + 1 < wrapper.items.size(); i += 2) {
+      if (wrapper.items[i]->kind == Value::Kind::kString && wrapper.items[i]->text == name) return wrapper.items[i + 1];
+    }
+    return nullptr;
+  }
+
+  void AddShape(const std::string& name, const Value& value) {
     metadata_[name] =
         nlohmann::json{{"_type", "Int4TilePackedTo4dTensor"}, {"_data", {{"shape", value.tensor.shape}}}}.dump();
   }

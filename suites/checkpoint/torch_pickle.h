@@ -17,11 +17,15 @@ namespace suites {
 //
 // The pickle machine knows the opcodes of protocol 2 that torch.save() writes,
 // and these globals: collections.OrderedDict, torch.{BFloat16,Half,Float,Int,
-// Long,Char,Byte}Storage, torch.{bfloat16,float16,float32}, torch.device,
+// Long,Char,Byte}Storage, torch.{bfloat16,float16,float32,int32}, torch.device,
 // torch.serialization._get_layout, torch._utils._rebuild_tensor_v2,
 // torch._utils._rebuild_wrapper_subclass, torch._tensor._rebuild_from_type_v2,
-// torchao.quantization.Int4TilePackedTo4dTensor. Any other global is refused by
-// name. Throws CheckpointError.
+// torchao.quantization.Int4TilePackedTo4dTensor; of torchao before 0.14
+// torchao.dtypes.affine_quantized_tensor.AffineQuantizedTensor, its
+// TensorCoreTiledAQTTensorImpl and TensorCoreTiledLayout (there or in
+// torchao.dtypes.uintx.tensor_core_tiled_layout), and
+// torchao.quantization.quant_primitives.ZeroPointDomain. Any other global is
+// refused by name. Throws CheckpointError.
 TensorTable OpenTorchPickle(const std::filesystem::path& path);
 
 }  // namespace suites

@@ -81,6 +81,20 @@ class DeterministicMode {
   bool enabled_, warn_only_;
 };
 
+// Generations are eager while this lives, also where one throws.
+class EagerPass {
+ public:
+  explicit EagerPass(Qwen3Engine& engine) : engine_(engine) {
+    engine_.SetReplaySink([](auto&&...) {});
+  }
+  ~EagerPass() { engine_.SetReplaySink({}); }
+  EagerPass(const EagerPass&) = delete;
+  EagerPass& operator=(const EagerPass&) = delete;
+
+ private:
+  Qwen3Engine& engine_;
+};
+
 // libtorch appends a backtrace; the first line says it.
 std::string FirstLine(const std::string& text) { return reporters::OneLine(text.substr(0, text.find('\n'))); }
 
@@ -298,11 +312,12 @@ class VariantRun {
     if (KindOfDevice(loaded.device) == "cuda") {
       CudaOpProfiler profiler;
       // Eager, so that each kernel is seen with the operator that launches it.
-      loaded.qwen3->SetReplaySink([](auto&&...) {});
       GenerationOptions few = generation_;
       few.max_tokens = std::min(few.max_tokens, 2);
-      loaded.engine->Generate(record_.prompt_ids, few);
-      loaded.qwen3->SetReplaySink({});
+      {
+        const EagerPass eager(*loaded.qwen3);
+        loaded.engine->Generate(record_.prompt_ids, few);
+      }
       profiler.Learn();
       loaded.engine->Generate(record_.prompt_ids, generation_);
       record_.profile = profiler.Take(expected, loaded.device_functions);
@@ -325,8 +340,10 @@ class VariantRun {
   void NotLookedAt(const std::string& why) {
     reporters::EvidenceRecord& evidence = record_.evidence;
     evidence = {};
-    for (reporters::Evidence* entry : {&evidence.first_operation, &evidence.replay_differs,
-                                       &evidence.ordered_twin_exact, &evidence.within_rounding_bound}) {
+    for (reporters::Evidence* entry :
+         {&evidence.first_operation, &evidence.replay_differs, &evidence.ordered_twin_exact,
+          &evidence.within_rounding_bound, &evidence.replay_kernels, &evidence.float_atomics,
+          &evidence.switch_on_operation}) {
       entry->detail = why;
     }
   }

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "gtest_determinism/compare.h"
 #include "gtest_determinism/digest.h"
 #include "kernels/providers/op_library.h"
 #include "kernels/torch_cuda.h"
@@ -183,7 +184,8 @@ nlohmann::ordered_json Time(const Arguments& arguments, Qwen3Engine& engine) {
   for (std::int64_t i = 0; i < arguments.prompt_length; ++i) prompt.push_back((i * 7919 + 11) % engine.vocab_size());
   const GenerationOptions options{.max_tokens = arguments.steps + 1};
   nlohmann::ordered_json json;
-  std::vector<double> prefill, decode, whole, traced;
+  std::vector<double> prefill, decode, whole, traced, compared;
+  const Generation first = engine.Generate(prompt, options);
   for (int i = -2; i < arguments.timing; ++i) {  // two warm-ups
     Clock::time_point start = Clock::now();
     const Generation generation = engine.Generate(prompt, options);
@@ -191,7 +193,15 @@ nlohmann::ordered_json Time(const Arguments& arguments, Qwen3Engine& engine) {
     start = Clock::now();
     engine.Trace(prompt, options);
     const double seconds_traced = std::chrono::duration<double>(Clock::now() - start).count();
+    // As RunRepeated() compares a repetition with the first.
+    start = Clock::now();
+    gtest_determinism::Trace expected, actual;
+    AppendBits(expected, "", first);
+    AppendBits(actual, "", generation);
+    gtest_determinism::CompareTraces(expected, actual);
+    const double seconds_compared = std::chrono::duration<double>(Clock::now() - start).count();
     if (i < 0) continue;
+    compared.push_back(seconds_compared);
     prefill.push_back(generation.prefill_seconds);
     decode.push_back(generation.decode_seconds / std::max(1, arguments.steps));
     whole.push_back(seconds);
@@ -205,17 +215,27 @@ nlohmann::ordered_json Time(const Arguments& arguments, Qwen3Engine& engine) {
   json["decode_seconds_per_step"] = median(decode);
   json["generation_seconds"] = median(whole);
   json["traced_generation_seconds"] = median(traced);
-  std::printf(
-      "prompt %lld, %d steps, median of %d: prefill %.2f ms, decode %.3f ms a step, generation %.1f ms, traced %.1f ms "
-      "(%+.1f %%)\n",
-      static_cast<long long>(arguments.prompt_length), arguments.steps, arguments.timing, 1e3 * median(prefill),
-      1e3 * median(decode), 1e3 * median(whole), 1e3 * median(traced), 100 * (median(traced) / median(whole) - 1));
+  json["comparison_seconds"] = median(compared);
+  std::printf("prompt %lld, %d steps, median of %d: prefill %.2f ms, decode %.3f ms a step\n",
+              static_cast<long long>(arguments.prompt_length), arguments.steps, arguments.timing, 1e3 * median(prefill),
+              1e3 * median(decode));
+  std::printf("generation %.1f ms, traced %.1f ms (%+.1f %%), comparison with another %.2f ms (%.2f %%)\n",
+              1e3 * median(whole), 1e3 * median(traced), 100 * (median(traced) / median(whole) - 1),
+              1e3 * median(compared), 100 * median(compared) / median(whole));
   return json;
 }
 
 void Measure(Arguments arguments) {
   if (!arguments.op_libraries.empty()) kernels::OpenOpLibraries(arguments.op_libraries);
   const std::unique_ptr<Checkpoint> checkpoint = Open(arguments);
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+  std::size_t free_before = 0;
+  if (arguments.options.kernel.device != "cpu") {
+    kernels::CudaDeviceIndex(arguments.options.kernel.device);  // its context is not counted
+    std::size_t total = 0;
+    cudaMemGetInfo(&free_before, &total);
+  }
+#endif
   const Clock::time_point start = Clock::now();
   const std::unique_ptr<Qwen3Engine> engine = Qwen3Engine::Load(*checkpoint, arguments.options);
   const double load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
@@ -230,6 +250,18 @@ void Measure(Arguments arguments) {
   json["prompt_length"] = arguments.prompt_length;
   json["load_seconds"] = load_seconds;
   if (arguments.timing > 0) json["time"] = Time(arguments, *engine);
+#if defined(GTEST_DETERMINISM_HAVE_CUDA)
+  if (arguments.options.kernel.device != "cpu") {
+    std::size_t free_after = 0, total = 0;
+    cudaMemGetInfo(&free_after, &total);
+    const std::uint64_t estimate =
+        EstimateDeviceBytes(checkpoint->config(), arguments.options, 4 * (arguments.steps + 1));
+    const std::uint64_t taken = free_before - std::min(free_before, free_after);
+    std::printf("device memory: %.2f GiB taken, %.2f GiB estimated\n", static_cast<double>(taken) / (1 << 30),
+                static_cast<double>(estimate) / (1 << 30));
+    json["device_bytes"] = {{"taken", taken}, {"estimated", estimate}};
+  }
+#endif
 
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
   if (auto* cuda = dynamic_cast<internal::CudaEngine*>(engine.get())) cuda->ReplayAttention(arguments.attention);

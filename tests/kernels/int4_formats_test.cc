@@ -141,8 +141,12 @@ TEST(Errors, NameTheLayerAndTheTensor) {
   EXPECT_THAT(ErrorOf([&] { Dequantize(bad); }), AllOf(HasSubstr("layers.0.test_proj (awq, K = 256, N = 16)"),
                                                        HasSubstr("qweight must be Int [256, 2], but is Int [128, 2]")));
   bad = good;
+  bad.scales = good.scales.to(at::kDouble);
+  EXPECT_THAT(ErrorOf([&] { Dequantize(bad); }), HasSubstr("scales must be Half [2, 16], but is Double [2, 16]"));
+  // Wider scales can be dequantized; the kernels multiply by float16.
   bad.scales = good.scales.to(at::kFloat);
-  EXPECT_THAT(ErrorOf([&] { Dequantize(bad); }), HasSubstr("scales must be Half [2, 16], but is Float [2, 16]"));
+  EXPECT_EQ(ErrorOf([&] { Dequantize(bad); }), "nothing was thrown");
+  EXPECT_THAT(ErrorOf([&] { MakeInt4Matmul({.family = "awq"}, bad); }), HasSubstr("its scales are Float"));
   bad = good;
   bad.qzeros = at::Tensor();
   EXPECT_THAT(ErrorOf([&] { Dequantize(bad); }), HasSubstr("qzeros must be Int [2, 2], but is missing"));

@@ -81,6 +81,16 @@ TEST(VllmLayout, ZerosArePlacedAsScalesAndInterleaved) {
   }
 }
 
+TEST(VllmLayout, RowsThatAreAddedAtomically) {
+  EXPECT_EQ(vllm::MarlinAtomicRows(8, 256), 8);
+  EXPECT_EQ(vllm::MarlinAtomicRows(64, 2048), 64);
+  EXPECT_EQ(vllm::MarlinAtomicRows(1, 2112), 0);
+  EXPECT_EQ(vllm::MarlinAtomicRows(65, 2048), 65);   // a part of 64, a part of 1
+  EXPECT_EQ(vllm::MarlinAtomicRows(129, 2048), 1);   // a part of 128 is too large
+  EXPECT_EQ(vllm::MarlinAtomicRows(512, 256), 512);  // 8 blocks of 256 columns
+  EXPECT_EQ(vllm::MarlinAtomicRows(576, 256), 0);
+}
+
 TEST(VllmLayout, UnpacksWhatIsPacked) {
   std::vector<std::uint8_t> codes = RandomCodes(2);
   const std::vector<int> expected(codes.begin(), codes.end());

@@ -102,6 +102,34 @@ TEST_F(EditedConfigTest, TakesGptqVersions) {
   EXPECT_TRUE(gptq({{"checkpoint_format", nullptr}}).gptq_v1_zeros);
   EXPECT_EQ(gptq({{"group_size", -1}}).group_size, -1);
   EXPECT_FALSE(gptq({{"sym", false}}).symmetric);
+  EXPECT_FALSE(gptq({{"dynamic", json::object()}}).group_size_by_layer);
+  EXPECT_TRUE(gptq({{"dynamic", {{"+:.*down.*", {{"group_size", 64}}}}}}).group_size_by_layer);
+  // GPTQModel 5 and later name things twice.
+  EXPECT_FALSE(gptq({{"method", "gptq"}, {"format", "gptq_v2"}, {"checkpoint_format", "gptq_v2"}}).gptq_v1_zeros);
+}
+
+TEST_F(EditedConfigTest, TakesAwqOfGptqModel) {
+  EXPECT_EQ(Read({{"quantization_config", {{"version", nullptr}, {"format", "gemm"}}}}).quantization.method, "awq");
+  EXPECT_THAT(Error({{"quantization_config", {{"version", nullptr}, {"format", "gemv_fast"}}}}),
+              HasSubstr("AWQ version 'gemv_fast'"));
+}
+
+TEST_F(EditedConfigTest, TakesCompressedTensors) {
+  const auto read = [&](const json& weights) {
+    json config = ReadJson(TestData() / "checkpoints/awq/config.json");
+    config["quantization_config"] = {{"quant_method", "compressed-tensors"},
+                                     {"format", "pack-quantized"},
+                                     {"config_groups", {{"group_0", {{"weights", weights}}}}}};
+    WriteFile(folder_.path() / "config.json", config.dump());
+    return ReadModelConfig(folder_.path()).quantization;
+  };
+  const json group = {{"num_bits", 4}, {"strategy", "group"}, {"group_size", 64}, {"actorder", "group"}};
+  EXPECT_EQ(read(group).group_size, 64);
+  EXPECT_TRUE(read(group).desc_act);
+  EXPECT_TRUE(read(group).symmetric);
+  const json channel = {{"num_bits", 4}, {"strategy", "channel"}, {"group_size", nullptr}, {"symmetric", false}};
+  EXPECT_EQ(read(channel).group_size, -1);
+  EXPECT_FALSE(read(channel).symmetric);
 }
 
 TEST_F(EditedConfigTest, TakesTorchaoVersions) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -122,6 +123,61 @@ TEST_F(MadePickleTest, IsReadWithAndWithoutZip64) {
   }
 }
 
+// Above 4 GiB, as the first shard of pytorch/Qwen3-8B-INT4 nearly is: a record
+// has in its ZIP64 field only what does not fit 32 bits. The file is a hole.
+TEST_F(MadePickleTest, IsReadAboveFourGigabytes) {
+  constexpr std::uint64_t kBig = (std::uint64_t{1} << 32) + 4096;
+  const auto tensor = [](const std::string& key, std::int64_t bytes) {
+    const auto count = "\x8a\x08" + Field<std::int64_t>(bytes);
+    return Text("w" + key) + "ctorch._utils\n_rebuild_tensor_v2\n((" + Text("storage") + "ctorch\nByteStorage\n" +
+           Text(key) + Text("cuda:0") + count + "tQK" + std::string(1, '\0') + count + "\x85K\x01\x85\x89" +
+           "ccollections\nOrderedDict\n)RtRs";
+  };
+  const std::string program = "\x80\x02}" + tensor("0", static_cast<std::int64_t>(kBig)) + tensor("1", 5) + ".";
+  std::ofstream out(file_, std::ios::binary);
+  std::string directory;
+  std::uint64_t position = 0;
+  const auto add = [&](const std::string& name, std::uint64_t size, const std::string& data) {
+    const std::uint64_t local = position;
+    const std::string header = "PK\x03\x04" + Field<std::uint16_t>(45) + Field<std::uint16_t>(8) +
+                               std::string(18, '\0') + Field(static_cast<std::uint16_t>(name.size())) +
+                               std::string(2, '\0') + name;
+    out << header << data;
+    position += header.size() + size;
+    out.seekp(static_cast<std::streamoff>(position));
+    std::string extra;
+    const auto field = [&](std::uint64_t value) {
+      if (value < 0xffffffff) return Field(static_cast<std::uint32_t>(value));
+      extra += Field(value);
+      return Field(0xffffffffU);
+    };
+    const std::string uncompressed = field(size), compressed = field(size), offset = field(local);
+    if (!extra.empty()) extra = Field<std::uint16_t>(1) + Field(static_cast<std::uint16_t>(extra.size())) + extra;
+    directory += "PK\x01\x02" + std::string(4, '\0') + Field<std::uint16_t>(8) + std::string(10, '\0') + compressed +
+                 uncompressed + Field(static_cast<std::uint16_t>(name.size())) +
+                 Field(static_cast<std::uint16_t>(extra.size())) + std::string(10, '\0') + offset + name + extra;
+  };
+  add("m/data.pkl", program.size(), program);
+  add("m/data/0", kBig, "first");
+  add("m/data/1", 5, "after");
+  const std::uint64_t end = position + directory.size();
+  out << directory << "PK\x06\x06" << Field<std::uint64_t>(44) << std::string(12, '\0') << Field<std::uint64_t>(3)
+      << Field<std::uint64_t>(3) << Field<std::uint64_t>(directory.size()) << Field(position) << "PK\x06\x07"
+      << Field<std::uint32_t>(0) << Field(end) << Field<std::uint32_t>(1) << "PK\x05\x06" << Field<std::uint32_t>(0)
+      << Field<std::uint16_t>(3) << Field<std::uint16_t>(3) << Field(static_cast<std::uint32_t>(directory.size()))
+      << Field(0xffffffffU) << Field<std::uint16_t>(0);
+  out.close();
+  if (!out) GTEST_SKIP() << "no file above 4 GiB can be made here";
+
+  const TensorTable table = OpenTorchPickle(file_);
+  EXPECT_THAT(table.Get("w0").shape, ElementsAre(static_cast<std::int64_t>(kBig)));
+  EXPECT_EQ(table.Get("w0").data[0], std::byte{'f'});
+  EXPECT_EQ(table.Get("w0").data.back(), std::byte{0});
+  EXPECT_EQ(table.Get("w1").data[4], std::byte{'r'});
+  std::filesystem::resize_file(file_, kBig);  // cut
+  EXPECT_THAT(ErrorOf(file_, [&] { OpenTorchPickle(file_); }), HasSubstr("damaged"));
+}
+
 // The promise of the reader: whatever a pickle would call, it is named and not called.
 TEST_F(MadePickleTest, RefusesOtherGlobalsByName) {
   for (const char* name : {"os\nsystem\n", "posix\nsystem\n", "builtins\neval\n", "torch\nload\n",
@@ -135,6 +191,53 @@ TEST_F(MadePickleTest, RefusesOtherGlobalsByName) {
     dotted[dotted.find('\n')] = '.';
     EXPECT_THAT(Error(Archive(program)), HasSubstr("the global '" + dotted + "' is not one of those"));
   }
+}
+
+// {"a.weight": AffineQuantizedTensor {tensor_impl, zero_point_domain}} as torchao 0.12 writes it.
+std::string AffineProgram(const std::string& impl_class, int domain, bool transposed, const std::string& layout_class) {
+  const std::string module = "torchao.dtypes.uintx.tensor_core_tiled_layout\n";
+  const auto wrapper = [](const std::string& type, const std::string& sizes, const std::string& state) {
+    return "ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_wrapper_subclass\n" + type + "(" + type +
+           "ctorch\nbfloat16\n" + sizes + "K\x01K\x01\x86K" + std::string(1, '\0') +
+           "ctorch.serialization\n_get_layout\n" + Text("torch.strided") + "\x85Rctorch\ndevice\n" + Text("cuda") +
+           "K" + std::string(1, '\0') + "\x86R\x89t}(" + state + "utR";
+  };
+  const auto tensor = [](const std::string& storage) {
+    return "ctorch._utils\n_rebuild_tensor_v2\n((" + Text("storage") + storage + Text("0") + Text("cuda:0") +
+           "K\x04tQK" + std::string(1, '\0') + "K\x02K\x02\x86K\x02K\x01\x86\x89" + "ccollections\nOrderedDict\n)RtR";
+  };
+  const std::string layout = "c" + layout_class + "\n)\x81}" + Text("inner_k_tiles") + "K\x08sb";
+  const std::string impl = wrapper("c" + module + impl_class + "\n", "K\x02K\x02\x86",
+                                   Text("packed_weight") + tensor("ctorch\nIntStorage\n") + Text("scale_and_zero") +
+                                       tensor("ctorch\nBFloat16Storage\n") + Text("transposed") +
+                                       (transposed ? "\x88" : "\x89") + Text("_layout") + layout);
+  return "\x80\x02}" + Text("a.weight") +
+         wrapper("ctorchao.dtypes.affine_quantized_tensor\nAffineQuantizedTensor\n", "K\x07K\x09\x86",
+                 Text("tensor_impl") + impl + Text("quant_max") + "K\x0f" + Text("zero_point_domain") +
+                     "ctorchao.quantization.quant_primitives\nZeroPointDomain\nK" +
+                     std::string(1, static_cast<char>(domain)) + "\x85R") +
+         "s.";
+}
+
+TEST_F(MadePickleTest, ReadsAffineQuantizedTensors) {
+  const std::string impl = "TensorCoreTiledAQTTensorImpl";
+  const std::string layout = "torchao.dtypes.uintx.tensor_core_tiled_layout\nTensorCoreTiledLayout";
+  ASSERT_EQ(Error(Archive(AffineProgram(impl, 2, false, layout))), "");
+  const TensorTable table = OpenTorchPickle(file_);
+  EXPECT_EQ(table.Get("a._weight_qdata").dtype, "I32");
+  EXPECT_EQ(table.Get("a._weight_scale_and_zero").dtype, "BF16");
+  EXPECT_EQ(table.tensors().size(), 2u);
+  EXPECT_THAT(table.metadata().at("a.weight"), HasSubstr("[7,9]"));
+
+  EXPECT_THAT(Error(Archive(AffineProgram("PlainAQTTensorImpl", 2, false, layout))),
+              HasSubstr("the global 'torchao.dtypes.uintx.tensor_core_tiled_layout.PlainAQTTensorImpl' is not one"));
+  EXPECT_THAT(Error(Archive(AffineProgram("TensorCoreTiledLayout", 2, false, layout))),
+              HasSubstr("holds no TensorCoreTiledAQTTensorImpl"));
+  EXPECT_THAT(Error(Archive(AffineProgram(impl, 1, false, layout))), HasSubstr("zero points that are not floats"));
+  EXPECT_THAT(Error(Archive(AffineProgram(impl, 2, true, layout))), HasSubstr("is transposed"));
+  // Only a layout is made without its function being called.
+  EXPECT_THAT(Error(Archive(AffineProgram(impl, 2, false, "collections\nOrderedDict"))),
+              HasSubstr("makes an object of no known class"));
 }
 
 TEST_F(MadePickleTest, RefusesTensorsOutsideTheirStorage) {

@@ -19,7 +19,7 @@ inline const char* NameOf(Precision precision) {
 }
 // Half a unit in the last place, relative.
 inline double RoundingUnit(Precision precision) {
-  return precision == Precision::kFp16 ? 0x1p-11 : precision == Precision::kBf16 ? 0x1p-9 : 0x1p-24;
+  return precision == Precision::kFp16 ? 0x1p-11 : precision == Precision::kBf16 ? 0x1p-8 : 0x1p-24;
 }
 
 using Bytes = std::vector<std::byte>;

@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -129,6 +131,24 @@ TEST(OpDeterminism, AnOperatorThatThrowsIsAFailureWithItsFirstLine) {
   EXPECT_EQ(result.exit_code, 1) << result.err;
   EXPECT_THAT(result.out,
               AllOf(HasSubstr("Could not run 'determinism_test_ops::without_a_kernel'"), Not(HasSubstr("frame #"))));
+}
+
+TEST(OpDeterminism, APerturbationOfAGpuIsRefusedOnTheCpu) {
+  const std::string file =
+      Describe("perturbed", "aten::relu", R"([{"value": "x"}])",
+               R"([{"property": "run_to_run", "perturbations": ["NAME"], "expect": "bit_exact"}])");
+  const auto with = [&](const std::string& name) {
+    std::ifstream in(file);
+    std::string text{std::istreambuf_iterator<char>(in), {}};
+    text.replace(text.find("NAME"), 4, name);
+    const fs::path named = fs::path(testing::TempDir()) / ("perturbed_" + name + ".json");
+    std::ofstream(named) << text;
+    return RunOp({"--description", named.string()});
+  };
+  EXPECT_EQ(with("competing_load").exit_code, 0);
+  const ProgramResult refused = with("sm_contention");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.out, HasSubstr("perturbation sm_contention is one of a GPU, but the test runs on the CPU"));
 }
 
 TEST(OpDeterminism, ExplainsItself) {
