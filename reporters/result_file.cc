@@ -27,7 +27,10 @@ constexpr double kOlderTolerance = 1e-10;    // of the older script's logprobs_e
 constexpr double kRelativeTolerance = 1e-5;  // for sums made in another order or in float32
 
 [[noreturn]] void Fail(const std::filesystem::path& path, const std::string& reason) {
-  throw ResultFileError(OneLine(path.string()) + ": " + OneLine(reason));
+  // What the file says may be long: a key, or all that the parser read last.
+  constexpr std::size_t kLongest = 400;
+  const bool cut = reason.size() > kLongest;
+  throw ResultFileError(OneLine(path.string()) + ": " + OneLine(reason.substr(0, kLongest)) + (cut ? "..." : ""));
 }
 
 Json ParseFile(const std::filesystem::path& path) {
@@ -49,6 +52,8 @@ Json ParseFile(const std::filesystem::path& path) {
   } catch (const Json::exception& parse_error) {
     std::string reason = parse_error.what();
     // Drop the library's "[json.exception.parse_error.101] ".
+    // and "; last read: '...'", which may repeat a whole file.
+    reason.resize(std::min(reason.find("; last read"), reason.size()));
     if (const std::size_t end = reason.find("] "); end != std::string::npos) reason.erase(0, end + 2);
     const bool python = text.find("NaN") != std::string::npos || text.find("Infinity") != std::string::npos;
     Fail(path, "not JSON: " + reason + (python ? "; NaN and Infinity are no JSON: write null" : ""));

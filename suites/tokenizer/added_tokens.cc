@@ -150,6 +150,9 @@ void AddedTokenFinder::Split(std::string_view text,
         end += c.length;
       }
     }
+    // White space that the token before has taken: Hugging Face drops a token
+    // that strips on its left there, and gives one that does not a second time.
+    if (token->lstrip && end <= done) continue;
     if (begin > done) piece(text.substr(done, begin - done), std::nullopt);
     piece(text.substr(begin, end - begin), token->id);
     done = end;

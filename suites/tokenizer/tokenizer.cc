@@ -59,8 +59,8 @@ struct Tokenizer::Impl {
         throw CheckpointError(file + ": added token " + Quoted(token.content) + " has id " + std::to_string(token.id) +
                               ", in the vocabulary it has " + std::to_string(in_vocabulary->second));
       }
-      Name(token.content, token.id, token.special);
       if (token.normalized && nfc) token.content = ToNfc(token.content);
+      Name(token.content, token.id, token.special);
       (token.normalized ? normalized : raw).push_back(std::move(token));
     }
     raw_tokens = AddedTokenFinder(std::move(raw));

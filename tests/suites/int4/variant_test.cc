@@ -77,6 +77,8 @@ TEST_F(VariantTest, RefusesWhatIsNotATable) {
   EXPECT_THAT(ErrorOf("{}"), HasSubstr("holds no variant"));
   EXPECT_THAT(ErrorOf("{\"a\": 3}"), HasSubstr("variant 'a'"));
   EXPECT_THAT(ErrorOf(std::string(100000, '[')), HasSubstr("nested too deeply"));
+  EXPECT_THAT(ErrorOf("{\"a\": 1e999}"), HasSubstr("a number too large"));
+  EXPECT_THAT(ErrorOf("{\"a\\n\": 3}"), HasSubstr("variant 'a\\x0a'"));
 }
 
 TEST_F(VariantTest, NamesAMissingField) {

@@ -185,6 +185,17 @@ TEST_F(SmallTokenizerTest, SingleWordsStandAlone) {
   EXPECT_THAT(Encode("-ab"), ElementsAre(100));
 }
 
+// Texts that tokenizers 0.23 gave.
+TEST_F(SmallTokenizerTest, WhiteSpaceIsTakenOnce) {
+  Added("ab", {{"rstrip", true}, {"normalized", false}});
+  Added("\n", {{"lstrip", true}, {"normalized", false}});
+  EXPECT_THAT(Encode("b\n"), ElementsAre(1, 101));  // the control
+  EXPECT_THAT(Encode("ab\n"), ElementsAre(100));
+  EXPECT_THAT(Encode("ab \nb"), ElementsAre(100, 1));
+  json_["added_tokens"][1]["lstrip"] = false;
+  EXPECT_THAT(Encode("ab\n"), ElementsAre(100, 101));
+}
+
 TEST_F(SmallTokenizerTest, NormalizedTokensAreFoundInTheNormalizedText) {
   Added("\xc3\xa9", {{"normalized", true}});
   EXPECT_THAT(Encode("e\xcc\x81"), ElementsAre(100));
