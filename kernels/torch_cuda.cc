@@ -61,7 +61,9 @@ CudaStatus Open() {
 
 #else
 
-CudaStatus Open() { return {0, "this build has no device code: nvcc was not found when it was configured"}; }
+CudaStatus Open() {
+  return {0, "this build has no device code: it was configured without nvcc or with GTEST_DETERMINISM_CUDA=OFF"};
+}
 
 #endif
 

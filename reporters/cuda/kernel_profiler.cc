@@ -313,7 +313,7 @@ struct CuptiProfiler::State {
 CuptiProfiler::CuptiProfiler() : state_(std::make_unique<State>()) {}
 CuptiProfiler::~CuptiProfiler() = default;
 bool CuptiProfiler::Start() {
-  state_->reason = "this build has no device code: nvcc was not found when it was configured";
+  state_->reason = "this build has no device code: it was configured without nvcc or with GTEST_DETERMINISM_CUDA=OFF";
   return false;
 }
 bool CuptiProfiler::started() const { return false; }

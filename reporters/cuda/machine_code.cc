@@ -181,7 +181,8 @@ bool WatchModules(std::string* reason) {
   const std::lock_guard<std::mutex> guard(modules.mutex);
   modules.watching = modules.watching || why.empty();
 #else
-  const std::string why = "this build has no device code: nvcc was not found when it was configured";
+  const std::string why =
+      "this build has no device code: it was configured without nvcc or with GTEST_DETERMINISM_CUDA=OFF";
   const std::lock_guard<std::mutex> guard(modules.mutex);
 #endif
   if (!modules.watching) modules.reason = why;

@@ -93,7 +93,7 @@ SerialLaunches::~SerialLaunches() {
 namespace reporters {
 struct SerialLaunches::State {};
 SerialLaunches::SerialLaunches()
-    : reason_("this build has no device code: nvcc was not found when it was configured") {}
+    : reason_("this build has no device code: it was configured without nvcc or with GTEST_DETERMINISM_CUDA=OFF") {}
 SerialLaunches::~SerialLaunches() = default;
 }  // namespace reporters
 
