@@ -28,8 +28,12 @@ std::string LibraryPath() {
 CudaStatus Open() {
   CudaStatus status;
   if (const cudaError_t error = cudaGetDeviceCount(&status.devices); error != cudaSuccess) {
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
     status.devices = 0;
-    status.reason = std::string("no CUDA device: ") + cudaGetErrorString(error);
+    // Without a driver the runtime speaks of an old one.
+    status.reason =
+        std::string("no CUDA device: ") + (driver == 0 ? "there is no NVIDIA driver" : cudaGetErrorString(error));
     return status;
   }
   if (status.devices == 0) {
@@ -83,7 +87,7 @@ int CudaDeviceIndex(const std::string& device) {
   if (status.devices == 0) throw std::invalid_argument("device \"" + device + "\": " + status.reason);
   if (index >= status.devices) {
     throw std::invalid_argument("device \"" + device + "\": there are " + std::to_string(status.devices) +
-                                ", counted from 0");
+                                ", counted from 0: cuda:0 is the first");
   }
   return index;
 }

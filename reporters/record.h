@@ -228,6 +228,9 @@ struct VariantRecord {
   KernelProfile profile;
   std::vector<gtest_determinism::ControlResult> controls;
   EvidenceRecord evidence;
+  // What a reader must know first, beside what the verdict finds: a flag that had
+  // no effect on this variant, say. One line each.
+  std::vector<std::string> remarks;
   Environment environment;
   Cost cost;
 };

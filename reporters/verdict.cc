@@ -408,7 +408,8 @@ void Expect(const VariantRecord& record, Verdict* verdict) {
 }
 
 std::vector<std::string> Warnings(const VariantRecord& record, const NoiseStatistics& noise) {
-  std::vector<std::string> warnings = record.deterministic.warnings;
+  std::vector<std::string> warnings = record.remarks;
+  warnings.insert(warnings.end(), record.deterministic.warnings.begin(), record.deterministic.warnings.end());
   const KernelProfile& profile = record.profile;
   if (record.success && profile.status != ProfileStatus::kOk) {
     warnings.push_back("kernel profile " + std::string(NameOf(profile.status)) +

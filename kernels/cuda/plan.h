@@ -44,7 +44,7 @@ struct Plan {
 Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors);
 
 // For people: "stream, K in 4 splits", "tiles of 64 rows", "slices of 128 rows of
-// K, half2 atomics", "dequantize, then at::mm".
+// K", "dequantize, then at::mm".
 std::string NameOf(const Plan& plan);
 
 }  // namespace kernels::cuda

@@ -1,5 +1,5 @@
 // Names the cause of a computation on a GPU whose bits differ from run to run,
-// by rules on evidence (docs/verdicts.md, D1 to D8); where no rule holds the
+// by rules on evidence (docs/verdicts.md, D1 to D9); where no rule holds the
 // cause is unknown.
 #ifndef REPORTERS_CUDA_DIAGNOSIS_H_
 #define REPORTERS_CUDA_DIAGNOSIS_H_

@@ -34,6 +34,14 @@ std::optional<std::string> SplitModelDirs(const std::vector<std::string>& given,
   return std::nullopt;
 }
 
+// Of the form that --device takes; whether there is such a device shows later.
+bool IsDeviceName(const std::string& device) {
+  if (device == "auto" || device == "cpu" || device == "cuda") return true;
+  const std::string prefix = "cuda:";
+  return device.rfind(prefix, 0) == 0 && device.size() > prefix.size() && device.size() <= prefix.size() + 6 &&
+         device.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
+}
+
 bool BelongsToGoogleTest(const std::string& argument) {
   return argument.rfind("--gtest_", 0) == 0 || argument.rfind("--determinism_", 0) == 0;
 }
@@ -130,7 +138,7 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
       ->type_name("X");
   app.add_flag("--eager", options.eager, "On a GPU: launch every kernel of a decode step instead of a CUDA graph");
   app.add_option("--attention", options.attention,
-                 "On a GPU: default (bit-exact at every context length), or PyTorch's flash, efficient, cudnn or math")
+                 "On a GPU: default, or PyTorch's flash, efficient, cudnn or math, which decode eagerly")
       ->check(CLI::IsMember({"default", "flash", "efficient", "cudnn", "math"}))
       ->type_name("NAME");
   app.add_option("--threads", options.threads, "Threads of libtorch and OpenVINO (default: their own choice)")
@@ -153,6 +161,20 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
   options.seed_given = seed->count() > 0;
   if (options.embedded && !model_dirs.empty()) {
     std::cerr << "quant_suites: --embedded and --model-dir contradict each other; give one\n";
+    result.exit_code = 2;
+  }
+  if (!IsDeviceName(options.device)) {
+    std::cerr << "quant_suites: --device " << options.device << ": is none of auto, cpu, cuda and cuda:N; see --help\n";
+    result.exit_code = 2;
+  }
+  if (options.device == "cpu" && (options.eager || options.attention != "default")) {
+    std::cerr << "quant_suites: --eager and --attention are about a GPU, and --device is cpu; leave them out\n";
+    result.exit_code = 2;
+  }
+  for (const std::filesystem::path& library : options.op_libraries) {
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(library, ignored)) continue;
+    std::cerr << "quant_suites: --op-library " << library.string() << ": there is no such file\n";
     result.exit_code = 2;
   }
   if (const auto error = SplitModelDirs(model_dirs, options.model_dirs)) {

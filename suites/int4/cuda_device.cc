@@ -116,7 +116,7 @@ std::string ResolveDevice(const std::string& device) {
   try {
     return "cuda:" + std::to_string(kernels::CudaDeviceIndex(device));
   } catch (const std::invalid_argument& error) {
-    throw VariantError("--device " + device + ": " + error.what() + "; use --device cpu, or auto");
+    throw VariantError(std::string("--device: ") + error.what() + "; use --device cpu, or auto");
   }
 }
 

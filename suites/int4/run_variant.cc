@@ -133,6 +133,7 @@ class VariantRun {
     record_.prompt_ids = BuildPrompt(options_, model_, context_.default_prompt_file);
     record_.prompt_length = std::ssize(record_.prompt_ids);
     DescribeKernel(loaded);
+    SayWhatHadNoEffect(loaded);
     if (options_.force_ids_file) generation_.forced_ids = ReadIds(*options_.force_ids_file);
     generation_.max_tokens = options_.max_tokens;
     CheckLength(*loaded.engine);
@@ -192,6 +193,22 @@ class VariantRun {
     }
   }
 
+  // A flag that does not reach a variant looks like one that did, unless it is said.
+  void SayWhatHadNoEffect(const LoadedEngine& loaded) {
+    const std::string here = " has no effect on this variant: ";
+    const bool foreign = options_.provider == "vllm" || !options_.op_libraries.empty();
+    if (foreign && loaded.provider != "vllm") {
+      record_.remarks.push_back((options_.provider == "vllm" ? "--provider vllm" : "--op-library") + here +
+                                "its kernels are those of " + loaded.provider);
+    }
+    if (loaded.device != "cpu") return;
+    if (KindOfDevice(options_.device) == "cuda") {
+      record_.remarks.push_back("--device " + options_.device + here + "it runs on the CPU in its own runtime");
+    }
+    if (options_.eager) record_.remarks.push_back("--eager" + here + "it runs on the CPU");
+    if (options_.attention != "default") record_.remarks.push_back("--attention" + here + "it runs on the CPU");
+  }
+
   void Say(const std::string& phase, int done = 0, int of = 0) const {
     if (context_.progress) context_.progress(phase, done, of);
   }
@@ -206,9 +223,10 @@ class VariantRun {
     const std::int64_t needed = record_.prompt_length + options_.max_tokens;
     const std::int64_t limit = std::min(options_.max_model_len, engine.max_positions());
     if (needed > limit) {
-      throw VariantError("prompt of " + std::to_string(record_.prompt_length) + " tokens and " +
-                         std::to_string(options_.max_tokens) + " new ones are more than the " + std::to_string(limit) +
-                         " that --max-model-len and the model allow; use --prompt-length");
+      throw VariantError(
+          "prompt of " + std::to_string(record_.prompt_length) + " tokens and " + std::to_string(options_.max_tokens) +
+          " new ones are more than the " + std::to_string(limit) +
+          " that --max-model-len and the model allow; use a shorter --prompt-length or fewer --max-tokens");
     }
   }
 

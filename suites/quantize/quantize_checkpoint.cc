@@ -42,7 +42,7 @@ int Run(int argc, char** argv) {
   quantize::QuantizeOptions options;
   CLI::Option* model_option = app.add_option("--model", model, "Folder of the full-precision checkpoint");
   app.add_option("--format", format, "awq, gptq, torchao or openvino")->required();
-  app.add_option("--output", output, "Folder to write; it must not exist")->required();
+  app.add_option("--output", output, "Folder to write; it must be empty or not exist, unless --overwrite")->required();
   app.add_option("--group-size", options.group_size, "Inputs that share a scale: 32, 64 or 128")->capture_default_str();
   app.add_option("--threads", options.threads, "0: as many as there are cores; the bytes do not depend on it")
       ->check(CLI::Range(0, 4096))

@@ -382,6 +382,8 @@ TEST(DeriveVerdict, Warnings) {
   VariantRecord record = BitExactRecord();
   record.model_source = "--model-dir";
   EXPECT_TRUE(DeriveVerdict(record).warnings.empty());
+  record.remarks = {"--provider vllm has no effect on this variant: its kernels are those of aten"};
+  EXPECT_EQ(DeriveVerdict(record).warnings, record.remarks);
 }
 
 // docs/verdicts.md and the code name the same rules.

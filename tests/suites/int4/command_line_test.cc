@@ -73,6 +73,26 @@ TEST(CommandLineTest, RefusesInOneLine) {
               AllOf(HasSubstr("--prompt"), HasSubstr("--prompt-file")));
 }
 
+TEST(CommandLineTest, DevicesAreNamedAsTheDesignSays) {
+  for (const char* device : {"auto", "cpu", "cuda", "cuda:0", "cuda:12"}) {
+    EXPECT_FALSE(Parse({"--device", device}).exit_code) << device;
+  }
+  for (const char* device : {"gpu", "cuda:", "cuda:x", "cuda0", "cuda:-1", "CPU"}) {
+    EXPECT_THAT(RefusalOf({"--device", device}), AllOf(HasSubstr(device), HasSubstr("cuda:N"))) << device;
+  }
+}
+
+TEST(CommandLineTest, FlagsOfAGpuAreRefusedOnTheCpu) {
+  EXPECT_THAT(RefusalOf({"--device", "cpu", "--eager"}), HasSubstr("--eager"));
+  EXPECT_THAT(RefusalOf({"--device", "cpu", "--attention", "flash"}), HasSubstr("--attention"));
+  EXPECT_FALSE(Parse({"--device", "cuda", "--eager", "--attention", "flash"}).exit_code);
+}
+
+TEST(CommandLineTest, AnOpLibraryMustBeThere) {
+  EXPECT_THAT(RefusalOf({"--op-library", "/no/such/library.so"}), HasSubstr("/no/such/library.so"));
+  EXPECT_FALSE(Parse({"--op-library", "/proc/self/exe"}).exit_code);
+}
+
 TEST(CommandLineTest, HelpEndsWithZeroAndNamesEveryFlag) {
   testing::internal::CaptureStdout();
   const CommandLine parsed = Parse({"--help"});
