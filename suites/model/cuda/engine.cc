@@ -19,6 +19,9 @@
 namespace suites::internal {
 namespace {
 
+// At most these many operations in a decode step, whatever is not concatenated.
+std::int64_t MostStepOperations(const ModelConfig& config) { return 32 * config.num_hidden_layers + 8; }
+
 constexpr std::int64_t kPromptLogitRows = 256;  // computed at a time where all are asked for
 constexpr std::size_t kMaxGraphs = 8;
 
@@ -239,9 +242,7 @@ Generation CudaEngine::Run(const std::vector<std::int64_t>& prompt_ids, const Ge
   begin.position = static_cast<std::int32_t>(prompt) - 1;
   begin.rows = rows.mutable_data_ptr();
   if (tracing != nullptr && options.max_tokens > 1) {
-    // At most these many operations in a step, whatever is not concatenated.
-    const std::int64_t most = 32 * config_.num_hidden_layers + 8;
-    digests = at::empty({(options.max_tokens - 1) * most, 16}, OptionsOf(at::kByte));
+    digests = at::empty({(options.max_tokens - 1) * MostStepOperations(config_), 16}, OptionsOf(at::kByte));
     begin.digests = digests.mutable_data_ptr();
   }
   CopyToDevice(state_, &begin, sizeof begin, stream);
@@ -299,8 +300,8 @@ const DecodeGraph& CudaEngine::GraphFor(const GraphKey& key, const Pass& pass) {
   at::Tensor table;
   if (key.traced) {
     LoadStepDigests();
-    const std::int64_t most = 32 * config_.num_hidden_layers + 8;
-    table = at::empty({most * static_cast<std::int64_t>(sizeof(DigestPiece))}, OptionsOf(at::kByte));
+    table =
+        at::empty({MostStepOperations(config_) * static_cast<std::int64_t>(sizeof(DigestPiece))}, OptionsOf(at::kByte));
   }
   try {
     graph = std::make_unique<DecodeGraph>(c10::cuda::getCurrentCUDAStream(device_.index()), [&] {
@@ -308,6 +309,9 @@ const DecodeGraph& CudaEngine::GraphFor(const GraphKey& key, const Pass& pass) {
       if (key.traced) recording_ = &record;
       Sample(pass, Head(pass, Forward(pass)));
       if (key.traced) {
+        if (static_cast<std::int64_t>(record.pieces.size()) > MostStepOperations(config_)) {
+          throw std::logic_error("a decode step has more operations than its digests have places");
+        }
         LaunchStepDigests(static_cast<const DigestPiece*>(table.const_data_ptr()),
                           static_cast<std::int64_t>(record.pieces.size()), state(), pass.stream);
       }
