@@ -22,20 +22,29 @@ int gtest_determinism_int4_cuda_operators = 0;
 namespace kernels::cuda {
 namespace {
 
-int Multiprocessors(c10::DeviceIndex device) {
+struct Card {
+  int multiprocessors = 0;
+  int shared_limit = 0;
+};
+Card CardOf(c10::DeviceIndex device) {
   static std::mutex mutex;
-  static std::vector<int> known;
+  static std::vector<Card> known;
   const std::lock_guard lock(mutex);
   const auto index = static_cast<std::size_t>(device);
-  if (known.size() <= index) known.resize(index + 1, 0);
-  if (known[index] == 0) {
-    int count = 0;
-    const cudaError_t error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-    TORCH_CHECK(error == cudaSuccess, "cannot ask device ", static_cast<int>(device),
-                " for its multiprocessors: ", cudaGetErrorString(error));
-    known[index] = count;
+  if (known.size() <= index) known.resize(index + 1);
+  Card& card = known[index];
+  if (card.multiprocessors == 0) {
+    const auto ask = [&](cudaDeviceAttr attribute, const char* what) {
+      int value = 0;
+      const cudaError_t error = cudaDeviceGetAttribute(&value, attribute, device);
+      TORCH_CHECK(error == cudaSuccess, "cannot ask device ", static_cast<int>(device), " for its ", what, ": ",
+                  cudaGetErrorString(error));
+      return value;
+    };
+    card.shared_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin, "shared memory");
+    card.multiprocessors = ask(cudaDevAttrMultiProcessorCount, "multiprocessors");
   }
-  return known[index];
+  return card;
 }
 
 // cuBLAS would otherwise be free to add partial sums in fp16.
@@ -116,7 +125,7 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   at::Tensor x = row_order ? at::index_select(x_in, 1, *row_order) : x_in.contiguous();
   if (reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % 16 != 0) x = x.clone();
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(x.device().index());
-  const Plan plan = PlanFor(family, m, gemm.k, n, Multiprocessors(x.device().index()));
+  const Plan plan = PlanOn(x.device(), family, m, gemm.k, n);
   if (plan.path == Path::kDequantize) return DequantizeAndMultiply(gemm, x, stream);
 
   at::Tensor y = at::empty({m, n}, x.options());
@@ -137,7 +146,8 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
 }  // namespace
 
 Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n) {
-  return PlanFor(family, m, k, n, Multiprocessors(device.index()));
+  const Card card = CardOf(device.index());
+  return PlanFor(family, m, k, n, card.multiprocessors, card.shared_limit);
 }
 
 at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/layout.h"
+#include "kernels/cuda/stream_plan.h"
 
 namespace kernels::cuda {
 namespace {
@@ -18,10 +19,29 @@ void SplitK(std::int64_t k, std::int64_t n, std::int64_t blocks, std::int64_t le
   plan.splits = CeilDiv(k_tiles, plan.tiles_per_split);
 }
 
+// Whole waves: as many blocks as find room at once, or one for each strip (of several
+// rows, each pair of strips).
+bool Stream(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int shared_limit,
+            Plan& plan) {
+  plan.path = Path::kStream;
+  plan.row_blocks = m == 1 ? 0 : m <= 8 ? 1 : 2;
+  const std::int64_t columns = m == 1 ? kMarlinColumns : 2 * kMarlinColumns;
+  const std::int64_t most = static_cast<std::int64_t>(multiprocessors) * StreamResidentBlocks(plan.row_blocks);
+  plan.blocks = static_cast<int>(std::min(CeilDiv(n, columns), most));
+  plan.columns = static_cast<int>(columns * CeilDiv(CeilDiv(n, columns), plan.blocks));
+  // The group size that needs most room.
+  constexpr std::int64_t kGroupSize = kUnitK / 4;
+  const Sums sums = family == Family::kGptq ? Sums::kHalfOrdered : Sums::kFloat;
+  return StreamShapeFor(plan.row_blocks, sums, m, k, n, kGroupSize, plan.blocks, shared_limit).shared_bytes <=
+         shared_limit;
+}
+
 }  // namespace
 
-Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors) {
+Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int shared_limit) {
   Plan plan;
+  if (m <= kMaxStreamRows && Stream(family, m, k, n, multiprocessors, shared_limit, plan)) return plan;
+  plan = Plan();
   if (family == Family::kGptq) {
     if (m > kMaxSliceRows) {
       plan.path = Path::kDequantize;
@@ -33,16 +53,6 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
     plan.columns = 128;
     plan.tiles_per_split = kSliceK / kTileK;
     plan.splits = CeilDiv(k, kSliceK);
-    return plan;
-  }
-  if (m <= kMaxStreamRows) {
-    plan.path = Path::kStream;
-    plan.row_blocks = m <= 8 ? 1 : 2;
-    // Two strips of 16 columns read x half as often; one makes more blocks.
-    plan.column_blocks = n >= 64LL * multiprocessors ? 2 : 1;
-    plan.columns = 16 * plan.column_blocks;
-    // Two tiles for each of the block's eight warps at least.
-    SplitK(k, n, 2LL * multiprocessors, 16, plan);
     return plan;
   }
   if (m <= kMaxTileRows) {
@@ -61,7 +71,7 @@ std::string NameOf(const Plan& plan) {
   const std::string splits = plan.splits > 1 ? ", K in " + std::to_string(plan.splits) + " splits" : "";
   switch (plan.path) {
     case Path::kStream:
-      return "stream" + splits;
+      return "stream";
     case Path::kTile:
       return "tiles of " + std::to_string(8 * plan.row_blocks) + " rows" + splits;
     case Path::kSlices:
