@@ -20,15 +20,17 @@ void SplitK(std::int64_t k, std::int64_t n, std::int64_t blocks, std::int64_t le
 }
 
 // Whole waves: as many blocks as find room at once, or one for each strip (of several
-// rows, each pair of strips).
+// rows, each pair of strips). Of one row the sums of all of a block's strips lie in
+// shared memory: no more than 16.
 bool Stream(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int shared_limit,
             Plan& plan) {
   plan.path = Path::kStream;
   plan.row_blocks = m == 1 ? 0 : m <= 8 ? 1 : 2;
   const std::int64_t columns = m == 1 ? kMarlinColumns : 2 * kMarlinColumns;
   const std::int64_t most = static_cast<std::int64_t>(multiprocessors) * StreamResidentBlocks(plan.row_blocks);
-  plan.blocks = static_cast<int>(std::min(CeilDiv(n, columns), most));
-  plan.columns = static_cast<int>(columns * CeilDiv(CeilDiv(n, columns), plan.blocks));
+  const std::int64_t steps = CeilDiv(n, columns);
+  plan.blocks = static_cast<int>(std::min(steps, m == 1 ? std::max(most, CeilDiv(steps, 16)) : most));
+  plan.columns = static_cast<int>(columns * CeilDiv(steps, plan.blocks));
   // The group size that needs most room.
   constexpr std::int64_t kGroupSize = kUnitK / 4;
   const Sums sums = family == Family::kGptq ? Sums::kHalfOrdered : Sums::kFloat;

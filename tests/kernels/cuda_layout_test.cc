@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/plan.h"
+#include "kernels/cuda/stream_plan.h"
 #include "kernels/int4_pack.h"
 #include "tests/kernels/random_layer.h"
 
@@ -142,7 +143,7 @@ TEST(Plan, SplitsCoverKOnce) {
       for (const int sms : {1, 108, kH100, 192}) {
         for (const std::int64_t m : {1, 8, 9, 16, 17, 32, 33, 50, 64, 65, 256}) {
           const Plan plan = PlanFor(family, m, k, n, sms);
-          if (plan.path == Path::kDequantize) continue;
+          if (plan.path == Path::kDequantize || plan.path == Path::kStream) continue;
           const std::int64_t tiles = (k + kTileK - 1) / kTileK;
           EXPECT_GE(plan.splits * plan.tiles_per_split, tiles);
           EXPECT_LT((plan.splits - 1) * plan.tiles_per_split, tiles) << "no split is empty";
@@ -155,13 +156,51 @@ TEST(Plan, SplitsCoverKOnce) {
   }
 }
 
+// Every strip of 16 columns belongs to one block, no block is without one, and all
+// fits into the shared memory of sm_80 and sm_90; what does not takes another path.
+TEST(Plan, AStreamTakesEachStripOnce) {
+  for (const Family family : {Family::kMarlin, Family::kGptq}) {
+    for (const auto& [k, n] : kShapes) {
+      for (const int sms : {1, 108, kH100}) {
+        for (const int limit : {99 * 1024, 163 * 1024, kSharedLimit90}) {
+          for (std::int64_t m = 1; m <= kMaxStreamRows; ++m) {
+            const Plan plan = PlanFor(family, m, k, n, sms, limit);
+            if (plan.path != Path::kStream) {
+              EXPECT_TRUE(limit < 163 * 1024 || k > 32768) << m << " " << k << " " << n;
+              continue;
+            }
+            EXPECT_EQ(plan.row_blocks, m == 1 ? 0 : m <= 8 ? 1 : 2);
+            const int strips = static_cast<int>((n + kMarlinColumns - 1) / kMarlinColumns);
+            int next = 0;
+            for (int b = 0; b < plan.blocks; ++b) {
+              const int first = StreamFirstStrip(plan.row_blocks, strips, b, plan.blocks);
+              const int end = StreamFirstStrip(plan.row_blocks, strips, b + 1, plan.blocks);
+              ASSERT_EQ(first, next);
+              ASSERT_GT(end, first);
+              ASSERT_LE((end - first) * kMarlinColumns, plan.columns);
+              next = end;
+            }
+            EXPECT_EQ(next, strips);
+            for (const Sums sums : {Sums::kFloat, Sums::kHalfOrdered, Sums::kHalfArrival}) {
+              if ((sums == Sums::kFloat) != (family == Family::kMarlin)) continue;
+              for (const std::int64_t group : {8, 32, 64, 128, 256}) {
+                const StreamShape shape =
+                    StreamShapeFor(plan.row_blocks, sums, m, k, n, group, plan.blocks, limit);
+                EXPECT_LE(shape.shared_bytes, limit);
+                EXPECT_EQ(shape.shared_bytes % 16, 0);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 // The batch must not choose the order of summation within a path.
 TEST(Plan, SplitsDoNotFollowTheNumberOfRows) {
   for (const Family family : {Family::kMarlin, Family::kAwq}) {
     for (const auto& [k, n] : kShapes) {
-      for (std::int64_t m = 1; m <= kMaxStreamRows; ++m) {
-        EXPECT_EQ(PlanFor(family, m, k, n, kH100).splits, PlanFor(family, 1, k, n, kH100).splits);
-      }
       for (std::int64_t m = 17; m <= kMaxTileRows; ++m) {
         EXPECT_EQ(PlanFor(family, m, k, n, kH100).splits, PlanFor(family, 17, k, n, kH100).splits);
       }
@@ -176,9 +215,10 @@ TEST(Plan, PathsByRows) {
   EXPECT_EQ(PlanFor(Family::kMarlin, 257, 4096, 4096, kH100).path, Path::kDequantize);
   EXPECT_EQ(PlanFor(Family::kGptq, 50, 4096, 4096, kH100).path, Path::kSlices);
   EXPECT_EQ(PlanFor(Family::kGptq, 51, 4096, 4096, kH100).path, Path::kDequantize);
-  EXPECT_EQ(PlanFor(Family::kGptq, 1, 12288, 4096, kH100).splits, 96);
-  EXPECT_EQ(NameOf(PlanFor(Family::kGptq, 1, 12288, 4096, kH100)), "slices of 128 rows of K");
-  EXPECT_EQ(NameOf(PlanFor(Family::kAwq, 1, 12288, 1024, kH100)), "stream, K in 4 splits");
+  EXPECT_EQ(PlanFor(Family::kGptq, 16, 4096, 4096, kH100).path, Path::kStream);
+  EXPECT_EQ(PlanFor(Family::kGptq, 17, 12288, 4096, kH100).splits, 96);
+  EXPECT_EQ(NameOf(PlanFor(Family::kGptq, 17, 12288, 4096, kH100)), "slices of 128 rows of K");
+  EXPECT_EQ(NameOf(PlanFor(Family::kAwq, 1, 12288, 1024, kH100)), "stream");
   EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 100, 4096, 24576, kH100)), "tiles of 128 rows");
   EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 512, 4096, 24576, kH100)), "dequantize, then at::mm");
 }
