@@ -1,25 +1,26 @@
 // Few rows of x, 1 to 16: reading the weights is the cost, so that all is about
 // keeping many bytes on their way.
 //
-// A block takes some strips of 16 columns and all of K. kSharers = 8 warps share out
-// K, in units of kUnitK = 128 rows; with sixteen warps two strips go on at a time.
-// Each warp copies its units' words, zero points and scales to a ring of its own in
-// shared memory, kStages stages ahead, without regard to the other warps, strip
-// after strip. What it copies first does not wait for the kernel before it
-// (programmatic dependent launch): weights are not written by kernels that let
-// others start. x is read, and y written, after griddepcontrol.wait.
+// A block takes some strips of 16 columns and all of K. Eight warps, the sharers, take
+// a contiguous part of K each, in units of kUnitK = 128 rows; of several rows of x
+// sixteen, two for each part, which take every other strip. Each warp copies its
+// units' words, zero points and scales to a ring of its own in shared memory, some
+// stages ahead, without regard to the other warps, strip after strip. What it copies
+// first does not wait for the kernel before it (programmatic dependent launch):
+// weights are not written by kernels that let others start. x is read, and y
+// written, after griddepcontrol.wait.
 //
-// One row of x is read at once, each warp its part of K. Several rows come in pieces
-// of kPieceUnits units, of which each warp takes its part: the next piece is on its
-// way while one is multiplied. On sm_90 the copy engine brings them: an ordinary load
-// would queue behind the words that are on their way.
+// A sharer's part of x comes in pieces, all of them at once where there is room, else
+// some in turns. On sm_90 the copy engine brings them: an ordinary load would queue
+// behind the words that are on their way.
 //
 // The sums of a unit are of integers times halves, added by tensor cores in fp32 and
 // multiplied by the group's scale in fp32: no weight is rounded, except where a group
 // may end within 32 rows of K: there each is rounded to half once.
 //
-// Order of summation: a warp's units ascending, then the eight warps ascending. It
-// depends on K and on whether there is one row or several, on nothing else.
+// Order of summation: a sharer's units ascending, then the sharers ascending; where
+// the sums of units are rounded to half, those in ascending order. It depends on K
+// alone.
 #ifndef KERNELS_CUDA_STREAM_CUH_
 #define KERNELS_CUDA_STREAM_CUH_
 
@@ -62,35 +63,33 @@ __device__ __forceinline__ void ExpandRounded(const StreamArgs& args, std::uint3
   }
 }
 
-// Rows of x from `first_k` on, `columns` of them, a multiple of 128: to rows of
-// `row_bytes` from `to` on, zeros beyond K. One warp calls it for its part of one row
-// (kThreads 32), or all threads of a block for a piece. They are there when the
-// barrier says so, and, on a device before sm_90 and where K ends in between, when
-// those threads have met.
-template <int kThreads>
-__device__ __forceinline__ void StartRows(const Gemm& gemm, int first_k, int columns, std::uint32_t to, int row_bytes,
-                                          std::uint32_t barrier, int thread) {
+// A warp begins to copy a piece of x: from `first_k` on `columns` of each row, a
+// multiple of 128, to rows of `row_bytes` from `to` on; zeros beyond K. The piece is
+// there when the barrier says so, and, on a device before sm_90 and where K ends
+// within it, for those threads that have met this warp since.
+__device__ __forceinline__ void StartPiece(const Gemm& gemm, int first_k, int columns, std::uint32_t to, int row_bytes,
+                                           std::uint32_t barrier, int lane) {
   const int there = min(columns, gemm.k - first_k);
   const __half* const from = static_cast<const __half*>(gemm.x) + first_k;
 #if __CUDA_ARCH__ >= 900
-  if (thread < 32) {
-    if (thread == 0) ExpectBytes(barrier, gemm.m * there * 2);
-    __syncwarp();
-    if (thread < gemm.m) {
-      CopyBytes(to + thread * row_bytes, from + static_cast<std::size_t>(thread) * gemm.k, there * 2, barrier);
-    }
+  FenceAsync();  // zeros that an earlier piece ended with
+  if (lane == 0) ExpectBytes(barrier, gemm.m * there * 2);
+  __syncwarp();
+  if (lane < gemm.m) {
+    CopyBytes(to + lane * row_bytes, from + static_cast<std::size_t>(lane) * gemm.k, there * 2, barrier);
   }
   const int copied = there / 8;
 #else
   const int copied = 0;
 #endif
   const int chunks = columns / 8 - copied;  // of eight columns
-  for (int i = thread; i < chunks * gemm.m; i += kThreads) {
+  for (int i = lane; i < chunks * gemm.m; i += 32) {
     const int row = i / chunks, chunk = copied + i % chunks;
     Store16(to + row * row_bytes + chunk * 16,
             chunk * 8 < there ? LoadX(from + static_cast<std::size_t>(row) * gemm.k + chunk * 8)
                               : make_uint4(0, 0, 0, 0));
   }
+  __syncwarp();
 }
 
 // sums += scale * c, group by group. Of one row, a lane's sums are its two columns';
@@ -142,26 +141,39 @@ __device__ __forceinline__ void ForEachRow(const float (&sums)[kSumCount], int m
   }
 }
 
-// Sums of eight warps, [kSharers][m][16] floats from `at`, added in ascending order.
-__device__ __forceinline__ std::uint32_t AddSharers(std::uint32_t at, int stride) {
-  float2 sum = LoadSums(at);
-#pragma unroll
-  for (int w = 1; w < kSharers; ++w) {
-    const float2 v = LoadSums(at + w * stride);
-    sum.x += v.x, sum.y += v.y;
-  }
-  return Bits(__floats2half2_rn(sum.x, sum.y));
-}
-// Sums of `units` units, rounded to half, added to `sum` in ascending order.
-__device__ __forceinline__ std::uint32_t AddUnits(std::uint32_t sum, std::uint32_t at, int units, int stride) {
-#pragma unroll 8
-  for (int u = 0; u < units; ++u) sum = Bits(__hadd2(Half2(sum), Half2(Load4(at + u * stride))));
-  return sum;
-}
 __device__ __forceinline__ void StoreResult(const Gemm& gemm, int row, int column, std::uint32_t pair) {
   if (column >= gemm.n) return;
   __half* const y = static_cast<__half*>(gemm.y) + static_cast<std::size_t>(row) * gemm.n + column;
   *reinterpret_cast<std::uint32_t*>(y) = pair;
+}
+
+// What the sharers handed on for `strips` strips from `first_strip` on, added in
+// ascending order and stored.
+template <Sums kSums>
+__device__ __forceinline__ void AddHandedOn(const StreamArgs& args, std::uint32_t handed, int first_strip, int strips,
+                                            int threads) {
+  const Gemm& gemm = args.gemm;
+  const int pairs = gemm.m * 8;  // of columns, in a strip
+  const int one = gemm.m * (kSums == Sums::kFloat ? 64 : 32);
+  const int per_strip = one * (kSums == Sums::kFloat ? kSharers : args.units);
+  for (int i = threadIdx.x; i < strips * pairs; i += threads) {
+    const int strip = i / pairs, pair = i - strip * pairs;
+    const std::uint32_t from = handed + strip * per_strip + pair * (kSums == Sums::kFloat ? 8 : 4);
+    std::uint32_t result = 0;
+    if constexpr (kSums == Sums::kFloat) {
+      float2 sum = LoadSums(from);
+#pragma unroll
+      for (int w = 1; w < kSharers; ++w) {
+        const float2 v = LoadSums(from + w * one);
+        sum.x += v.x, sum.y += v.y;
+      }
+      result = Bits(__floats2half2_rn(sum.x, sum.y));
+    } else {
+#pragma unroll 8
+      for (int u = 0; u < args.units; ++u) result = Bits(__hadd2(Half2(result), Half2(Load4(from + u * one))));
+    }
+    StoreResult(gemm, pair / 8, (first_strip + strip) * 16 + 2 * (pair % 8), result);
+  }
 }
 
 }  // namespace stream
@@ -177,14 +189,14 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
   constexpr int kBlocks = kRowBlocks == 0 ? 1 : kRowBlocks, kSumCount = kRowBlocks == 0 ? 2 : 4 * kRowBlocks;
   constexpr int kChains = kGroups == 4 ? 4 : 2;
   constexpr int kStageBytes = kStageUnits * kUnitBytes, kStageGroups = kStageUnits * kGroups;
+  static_assert(kRowBlocks == 0 || kStageUnits == 1, "a stage lies in one piece of x");
   const Gemm& gemm = args.gemm;
   // The compiler need not find out that this is the same for a whole warp.
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int sharer = warp % kSharers, strip_warp = warp / kSharers;
-  const int piece_units = kRowBlocks == 0 ? args.units : kPieceUnits;
-  const int part_units = kRowBlocks == 0 ? (args.units + kSharers - 1) / kSharers : kPieceUnits / kSharers;
-  const int first_unit = min(sharer * part_units, args.units);
+  const int part_units = StreamPartUnits(args.units);
+  const int begin = min(sharer * part_units, args.units), end = min(begin + part_units, args.units);
   const int first_strip = StreamFirstStrip(kRowBlocks, args.strips, blockIdx.x, gridDim.x);
   const int strips = StreamFirstStrip(kRowBlocks, args.strips, blockIdx.x + 1, gridDim.x) - first_strip;
   const int rounds = (strips + kStripWarps - 1) / kStripWarps;
@@ -193,67 +205,57 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
   const std::uint32_t ring = shared + warp * kStages * kStageBytes;
   const std::uint32_t group_ring =
       shared + kWarps * kStages * kStageBytes + warp * kStages * (kGroupBytes * kStageGroups);
-  const std::uint32_t x = shared + StreamRingBytes(kRowBlocks, kStages * kStageUnits, kGroups);
-  const std::uint32_t barriers = x + StreamXBytes(kRowBlocks, args.units, gemm.m, args.x_buffers);
-  const std::uint32_t handed = barriers + StreamBarrierBytes(kRowBlocks, args.x_buffers);
+  const int row_bytes = StreamRowBytes(kRowBlocks, args.piece_units), piece_bytes = gemm.m * row_bytes;
+  const std::uint32_t all_x = shared + StreamRingBytes(kRowBlocks, kStages * kStageUnits, kGroups);
+  const std::uint32_t x = all_x + sharer * args.x_buffers * piece_bytes;
+  const std::uint32_t all_barriers = all_x + kSharers * args.x_buffers * piece_bytes;
+  const std::uint32_t barriers = all_barriers + sharer * args.x_buffers * 8;
+  const std::uint32_t handed = all_barriers + kSharers * args.x_buffers * 8;
 
   Producer<kStages, kStageUnits, kGroups> producer;
   {
-    // Parts of all pieces but the last, which may be shorter or not there.
-    const int full = (args.units - first_unit) / piece_units;
-    const int rest = min(args.units - first_unit - full * piece_units, part_units);
-    const int strip_stages =
-        full * ((part_units + kStageUnits - 1) / kStageUnits) + (rest + kStageUnits - 1) / kStageUnits;
+    const int stages = (end - begin + kStageUnits - 1) / kStageUnits;
     const int my_strips = (strips - strip_warp + kStripWarps - 1) / kStripWarps;
     const std::size_t strip_bytes = static_cast<std::size_t>(args.k_tiles) * (kUnitBytes / 2);
     const int strip = first_strip + strip_warp, of_group = lane / 3, kind = lane % 3;
-    const int last_end = rest > 0 ? first_unit + full * piece_units + rest
-                                  : first_unit + (full - 1) * piece_units + part_units;
     producer.words = reinterpret_cast<const std::uint8_t*>(gemm.words) + strip * strip_bytes +
-                     static_cast<std::size_t>(first_unit) * kUnitBytes + lane * 16;
-    producer.strip_jump =
-        kStripWarps * strip_bytes - static_cast<std::size_t>(last_end - first_unit) * kUnitBytes;
-    producer.piece_jump = (piece_units - part_units) * kUnitBytes;
+                     static_cast<std::size_t>(begin) * kUnitBytes + lane * 16;
+    producer.words_jump = kStripWarps * strip_bytes - static_cast<std::size_t>(stages) * kStageBytes;
     producer.groups = kind < 2 ? static_cast<const std::uint8_t*>(gemm.scales) + strip * 32 + kind * 16
                                : static_cast<const std::uint8_t*>(gemm.zeros) + strip * 16;
     producer.group_step = kind < 2 ? gemm.padded_n * 2 : gemm.padded_n;
     producer.group_jump = (kind < 2 ? 32 : 16) * kStripWarps;
     producer.ring = ring + lane * 16;
     producer.group_ring = group_ring + of_group * kGroupBytes + kind * 16;
-    producer.unit = producer.begin = producer.first_unit = first_unit;
-    producer.part_units = part_units;
-    producer.piece_units = piece_units;
-    producer.units = args.units;
-    producer.end = min(first_unit + part_units, args.units);
+    producer.unit = producer.begin = begin;
+    producer.end = end;
     producer.odd = args.k_tiles % 2 != 0 ? args.units - 1 : -1;
     producer.slot = 0;
-    producer.left = my_strips > 0 ? my_strips * strip_stages : 0;
+    producer.left = my_strips * stages;
     producer.first_row = kGroups > 0 ? of_group * (kUnitK / (kGroups > 0 ? kGroups : 1)) : 0;
     producer.last_row = gemm.k - 1;
   }
   for (int i = 0; i < kStages; ++i) producer.Next(args, lane);
-  if constexpr (kRowBlocks == 0) {
-    if (lane == 0) InitBarrier(barriers + warp * 8);
+
+  // Pieces of x of this sharer, which one of its warps copies.
+  const int pieces = (end - begin + args.piece_units - 1) / args.piece_units;
+  const bool in_turns = args.x_buffers < pieces;
+  const int copies = in_turns ? rounds * pieces : pieces;
+  const auto start_piece = [&](int copy, int buffer) {
+    const int unit = begin + copy % pieces * args.piece_units, units = min(args.piece_units, end - unit);
+    StartPiece(gemm, unit * kUnitK, units * kUnitK, x + buffer * piece_bytes, row_bytes, barriers + buffer * 8, lane);
+  };
+  if (strip_warp == 0) {
+    if (lane < args.x_buffers) InitBarrier(barriers + lane * 8);
     FenceAsync();
     __syncwarp();
-  } else {
-    if (threadIdx.x < args.x_buffers) InitBarrier(barriers + threadIdx.x * 8);
-    FenceAsync();
-    __syncthreads();
   }
 
   WaitForKernelBefore();
   LetNextKernelStart();
 
-  const int row_bytes = kRowBlocks == 0 ? 0 : kPieceRowBytes;
-  if constexpr (kRowBlocks == 0) {
-    const int units = min(part_units, args.units - first_unit);
-    if (units > 0) {
-      StartRows<32>(gemm, first_unit * kUnitK, units * kUnitK, x + first_unit * (kUnitK * 2), row_bytes,
-                    barriers + warp * 8, lane);
-    }
-  } else {
-    StartRows<kThreads>(gemm, 0, min(kPieceUnits, args.units) * kUnitK, x, row_bytes, barriers, threadIdx.x);
+  if (strip_warp == 0) {
+    for (int i = 0; i < min(args.x_buffers, copies); ++i) start_piece(i, i);
   }
   if constexpr (kSums == Sums::kHalfArrival) {  // y from 0 up
     const int per_row = strips * 8;             // pairs of columns
@@ -262,160 +264,124 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
     }
   }
   if constexpr (kRowBlocks > 0 || kSums == Sums::kHalfArrival) __syncthreads();
-  if constexpr (kRowBlocks == 0) {
-    __syncwarp();
-    if (first_unit < args.units) WaitForBytes(barriers + warp * 8, 0);
-  }
   // ldmatrix: the row whose address this lane gives. Rows beyond the last repeat it;
   // their sums are dropped.
   std::uint32_t x_rows[kBlocks];
 #pragma unroll
   for (int b = 0; b < kBlocks; ++b) {
-    x_rows[b] = min(8 * b + lane % 8, gemm.m - 1) * row_bytes + lane / 8 * 16;
+    x_rows[b] = kRowBlocks == 0 ? lane / 8 * 16 : min(8 * b + lane % 8, gemm.m - 1) * row_bytes + lane / 8 * 16;
   }
 
   // Sums handed on to other threads, of one strip: floats [kSharers][m][16], or halves
-  // [units, of several rows those of a piece][m][16].
+  // [units][m][16].
   const int one = gemm.m * (kSums == Sums::kFloat ? 64 : 32);
-  const int per_strip = one * (kSums == Sums::kFloat ? kSharers : kRowBlocks == 0 ? args.units : kPieceUnits);
+  const int per_strip = one * (kSums == Sums::kFloat ? kSharers : args.units);
 
-  int slot = 0, buffer = 0;
+  int slot = 0, buffer = 0, copy = 0;
   std::uint32_t parity = 0;
-  std::uint32_t half_sums = 0;  // of a pair of columns, which this thread adds up
   for (int round = 0; round < rounds; ++round) {
     const int strip_in_block = round * kStripWarps + strip_warp, strip = first_strip + strip_in_block;
+    const std::uint32_t hand = handed + (kRowBlocks == 0 ? round : strip_warp) * per_strip;
     float sums[kSumCount] = {};
-    for (int piece = 0; piece < args.pieces; ++piece) {
-      const bool last_piece = piece + 1 == args.pieces;
-      const bool more_x = kRowBlocks > 0 && (args.x_buffers < args.pieces ? !last_piece || round + 1 < rounds
-                                                                          : !last_piece && round == 0);
-      if constexpr (kRowBlocks > 0) {
-        if (more_x) {
-          const int next = last_piece ? 0 : piece + 1, next_buffer = buffer + 1 == args.x_buffers ? 0 : buffer + 1;
-          StartRows<kThreads>(gemm, next * (kPieceUnits * kUnitK),
-                              min(kPieceUnits, args.units - next * kPieceUnits) * kUnitK,
-                              x + next_buffer * gemm.m * kPieceRowBytes, row_bytes, barriers + next_buffer * 8,
-                              threadIdx.x);
+    for (int piece = 0; piece < pieces; ++piece, ++copy) {
+      const int piece_begin = begin + piece * args.piece_units;
+      const int piece_end = strip_in_block < strips ? min(piece_begin + args.piece_units, end) : piece_begin;
+      WaitForBytes(barriers + buffer * 8, parity);
+      const std::uint32_t x_piece = x + buffer * piece_bytes - piece_begin * (kUnitK * 2);
+      for (int first = piece_begin; first < piece_end; first += kStageUnits) {
+        WaitForCopies<kStages - 1>();
+        __syncwarp();
+        uint4 words[kStageUnits][2];
+        std::uint32_t scales[kStageGroups > 0 ? kStageGroups : 1], zeros[kStageGroups > 0 ? kStageGroups : 1];
+#pragma unroll
+        for (int u = 0; u < kStageUnits; ++u) {
+          const std::uint32_t at = ring + slot * kStageBytes + u * kUnitBytes + lane * 16;
+          words[u][0] = Load16(at), words[u][1] = Load16(at + kUnitBytes / 2);
         }
-        WaitForBytes(barriers + buffer * 8, parity);
-      }
-      // Where this piece's sums go: one row keeps all until the end, else in turns.
-      const int turn = kRowBlocks == 0 ? round : kSums == Sums::kFloat ? round % 2 : (round * args.pieces + piece) % 2;
-      const std::uint32_t hand = handed + (turn * kStripWarps + strip_warp) * per_strip;
-      const int begin = piece * piece_units + first_unit;
-      const int end = strip_in_block < strips ? min(begin + part_units, args.units) : begin;
-      const std::uint32_t x_piece =
-          kRowBlocks == 0 ? x : x + buffer * gemm.m * kPieceRowBytes - piece * piece_units * (kUnitK * 2);
-        for (int first = begin; first < end; first += kStageUnits) {
-          WaitForCopies<kStages - 1>();
-          __syncwarp();
-          uint4 words[kStageUnits][2];
-          std::uint32_t scales[kStageGroups > 0 ? kStageGroups : 1], zeros[kStageGroups > 0 ? kStageGroups : 1];
 #pragma unroll
-          for (int u = 0; u < kStageUnits; ++u) {
-            const std::uint32_t at = ring + slot * kStageBytes + u * kUnitBytes + lane * 16;
-            words[u][0] = Load16(at), words[u][1] = Load16(at + kUnitBytes / 2);
-          }
+        for (int i = 0; i < kStageGroups; ++i) {
+          const std::uint32_t group = group_ring + (slot * kStageGroups + i) * kGroupBytes;
+          scales[i] = Load4(group + 4 * g);
+          zeros[i] = Load2(group + 32 + 2 * g);
+        }
+        if (++slot == kStages) slot = 0;
+        __syncwarp();
+        producer.Next(args, lane);
 #pragma unroll
-          for (int i = 0; i < kStageGroups; ++i) {
-            const std::uint32_t group = group_ring + (slot * kStageGroups + i) * kGroupBytes;
-            scales[i] = Load4(group + 4 * g);
-            zeros[i] = Load2(group + 32 + 2 * g);
-          }
-          if (++slot == kStages) slot = 0;
-          __syncwarp();
-          producer.Next(args, lane);
+        for (int u = 0; u < kStageUnits; ++u) {
+          const int unit = first + u;
+          if (u > 0 && unit >= piece_end) break;
+          float c[kChains][kBlocks][4] = {};
 #pragma unroll
-          for (int u = 0; u < kStageUnits; ++u) {
-            const int unit = first + u;
-            if (u > 0 && unit >= end) break;
-            float c[kChains][kBlocks][4] = {};
+          for (int tile = 0; tile < 2; ++tile) {
+            std::uint32_t xs[kBlocks][8];
 #pragma unroll
-            for (int tile = 0; tile < 2; ++tile) {
-              std::uint32_t xs[kBlocks][8];
+            for (int b = 0; b < kBlocks; ++b) {
+              const std::uint32_t at = x_piece + x_rows[b] + unit * (kUnitK * 2) + tile * (kTileK * 2);
+              LoadMatrices(at, xs[b]);
+              LoadMatrices(at + kTileK, xs[b] + 4);  // 32 columns on
+            }
+            const std::uint32_t word[4] = {words[u][tile].x, words[u][tile].y, words[u][tile].z, words[u][tile].w};
 #pragma unroll
-              for (int b = 0; b < kBlocks; ++b) {
-                const std::uint32_t at = x_piece + x_rows[b] + unit * (kUnitK * 2) + tile * (kTileK * 2);
-                LoadMatrices(at, xs[b]);
-                LoadMatrices(at + kTileK, xs[b] + 4);
+            for (int j = 0; j < 4; ++j) {
+              std::uint32_t a[4];
+              if constexpr (kGroups > 0) {
+                ExpandIntegers(word[j], zeros[u * kGroups + (2 * tile + j / 2) * kGroups / 4], a);
+              } else {
+                ExpandRounded(args, word[j], unit * kUnitK + tile * kTileK + 16 * j, strip * 16 + 2 * g, a);
               }
-              const std::uint32_t word[4] = {words[u][tile].x, words[u][tile].y, words[u][tile].z, words[u][tile].w};
+              const int chain = kChains == 4 ? 2 * tile + j / 2 : tile;
 #pragma unroll
-              for (int j = 0; j < 4; ++j) {
-                const int chain = kChains == 4 ? 2 * tile + j / 2 : tile;
-                std::uint32_t a[4];
-                if constexpr (kGroups > 0) {
-                  ExpandIntegers(word[j], zeros[u * kGroups + (2 * tile + j / 2) * kGroups / 4], a);
-                } else {
-                  ExpandRounded(args, word[j], unit * kUnitK + tile * kTileK + 16 * j, strip * 16 + 2 * g, a);
-                }
-#pragma unroll
-                for (int b = 0; b < kBlocks; ++b) MultiplyAdd(c[chain][b], a, xs[b][2 * j], xs[b][2 * j + 1]);
-              }
-            }
-            if constexpr (kSums != Sums::kFloat) {
-#pragma unroll
-              for (int i = 0; i < kSumCount; ++i) sums[i] = 0;
-            }
-            AddScaled<kRowBlocks, kGroups>(c, scales + u * kGroups, sums);
-            if constexpr (kSums == Sums::kHalfOrdered) {
-              ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
-                Store4(hand + (unit - piece * piece_units) * one + row * 32 + g * 4, Bits(__floats2half2_rn(lower, upper)));
-              });
-            } else if constexpr (kSums == Sums::kHalfArrival) {
-              const int column = strip * 16 + 2 * g;
-              ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
-                if (column >= gemm.n) return;
-                __half* const y = static_cast<__half*>(gemm.y) + static_cast<std::size_t>(row) * gemm.n + column;
-                atomicAdd(reinterpret_cast<__half2*>(y), __floats2half2_rn(lower, upper));
-              });
+              for (int b = 0; b < kBlocks; ++b) MultiplyAdd(c[chain][b], a, xs[b][2 * j], xs[b][2 * j + 1]);
             }
           }
-        }
-      if constexpr (kRowBlocks > 0) {
-        // In turns, each buffer is filled again and again; else once.
-        if (++buffer == args.x_buffers) {
-          buffer = 0;
-          if (args.x_buffers < args.pieces) parity ^= 1;
-        }
-        if (more_x) FenceAsync();
-      }
-      if constexpr (kSums == Sums::kFloat) {
-        if (last_piece && strip_in_block < strips) {
-          ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
-            StoreSums(hand + sharer * one + row * 64 + g * 8, lower, upper);
-          });
-        }
-      }
-      if constexpr (kRowBlocks > 0) {
-        // x of the next piece is there, and the sums of this one.
-        if (more_x || kSums == Sums::kHalfOrdered || (kSums == Sums::kFloat && last_piece)) __syncthreads();
-        const std::uint32_t all = handed + turn * kStripWarps * per_strip;
-        const int pairs = gemm.m * 8, at = threadIdx.x / pairs, pair = threadIdx.x % pairs;
-        const bool mine = at < kStripWarps && round * kStripWarps + at < strips;
-        const int column = (first_strip + round * kStripWarps + at) * 16 + 2 * (pair % 8);
-        if constexpr (kSums == Sums::kFloat) {
-          if (mine && last_piece) StoreResult(gemm, pair / 8, column, AddSharers(all + at * per_strip + pair * 8, one));
-        } else if constexpr (kSums == Sums::kHalfOrdered) {
-          if (mine) {
-            half_sums = AddUnits(half_sums, all + at * per_strip + pair * 4,
-                                 min(kPieceUnits, args.units - piece * kPieceUnits), one);
-            if (last_piece) {
-              StoreResult(gemm, pair / 8, column, half_sums);
-              half_sums = 0;
-            }
+          if constexpr (kSums != Sums::kFloat) {
+#pragma unroll
+            for (int i = 0; i < kSumCount; ++i) sums[i] = 0;
+          }
+          AddScaled<kRowBlocks, kGroups>(c, scales + u * kGroups, sums);
+          if constexpr (kSums == Sums::kHalfOrdered) {
+            ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
+              Store4(hand + unit * one + row * 32 + g * 4, Bits(__floats2half2_rn(lower, upper)));
+            });
+          } else if constexpr (kSums == Sums::kHalfArrival) {
+            const int column = strip * 16 + 2 * g;
+            ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
+              if (column >= gemm.n) return;
+              __half* const y = static_cast<__half*>(gemm.y) + static_cast<std::size_t>(row) * gemm.n + column;
+              atomicAdd(reinterpret_cast<__half2*>(y), __floats2half2_rn(lower, upper));
+            });
           }
         }
       }
+      const int filled = buffer;
+      if (in_turns) {
+        if (++buffer == args.x_buffers) buffer = 0, parity ^= 1;
+        if constexpr (kRowBlocks > 0) {
+          MeetPair(1 + sharer);  // both warps are done with the piece
+          if (strip_warp == 0 && copy + args.x_buffers < copies) start_piece(copy + args.x_buffers, filled);
+        }
+      } else {
+        buffer = piece + 1 < pieces ? piece + 1 : 0;
+      }
+    }
+    if constexpr (kSums == Sums::kFloat) {
+      if (strip_in_block < strips) {
+        ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
+          StoreSums(hand + sharer * one + row * 64 + g * 8, lower, upper);
+        });
+      }
+    }
+    if constexpr (kRowBlocks > 0 && kSums != Sums::kHalfArrival) {
+      __syncthreads();
+      AddHandedOn<kSums>(args, handed, first_strip + round * kStripWarps, min(kStripWarps, strips - round * kStripWarps),
+                         kThreads);
+      if (round + 1 < rounds) __syncthreads();
     }
   }
   if constexpr (kRowBlocks == 0 && kSums != Sums::kHalfArrival) {
     __syncthreads();
-    for (int i = threadIdx.x; i < strips * 8; i += kThreads) {
-      const std::uint32_t from = handed + i / 8 * per_strip;
-      StoreResult(gemm, 0, first_strip * 16 + 2 * i,
-                  kSums == Sums::kFloat ? AddSharers(from + i % 8 * 8, one) : AddUnits(0, from + i % 8 * 4, args.units, one));
-    }
+    AddHandedOn<kSums>(args, handed, first_strip, strips, kThreads);
   }
 }
 

@@ -58,7 +58,7 @@ void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cu
   args.k_tiles = static_cast<int>(RoundUp(gemm.k, kTileK) / kTileK);
   args.units = shape.units;
   args.strips = shape.strips;
-  args.pieces = shape.pieces;
+  args.piece_units = shape.piece_units;
   args.x_buffers = shape.x_buffers;
   cudaLaunchAttribute overlap;
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;

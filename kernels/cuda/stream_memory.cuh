@@ -15,11 +15,11 @@ namespace kernels::cuda {
 struct StreamArgs {
   Gemm gemm;
   std::uint32_t group_inverse;
-  int k_tiles;       // of kTileK rows
-  int units;         // of kUnitK rows
-  int strips;        // of 16 columns
-  int pieces;        // of K: 1 for one row of x
-  int x_buffers;     // pieces of x that lie in shared memory: all, or 2 in turns
+  int k_tiles;      // of kTileK rows
+  int units;        // of kUnitK rows
+  int strips;       // of 16 columns
+  int piece_units;  // units of a piece of x
+  int x_buffers;    // pieces of each sharer's x in shared memory: all, or some in turns
 };
 
 namespace stream {
@@ -92,6 +92,9 @@ __device__ __forceinline__ void StoreSums(std::uint32_t at, float first, float s
   asm volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(at), "f"(first), "f"(second) : "memory");
 }
 
+// Where two warps meet, by a barrier of their own, 1 to 15.
+__device__ __forceinline__ void MeetPair(int barrier) { asm volatile("bar.sync %0, 64;" ::"r"(barrier) : "memory"); }
+
 // An mbarrier in shared memory, and copies that count towards it: sm_90.
 __device__ __forceinline__ void InitBarrier(std::uint32_t barrier) {
 #if __CUDA_ARCH__ >= 900
@@ -129,18 +132,15 @@ __device__ __forceinline__ void WaitForBytes(std::uint32_t barrier, std::uint32_
 }
 
 // A warp's way through its units, strip after strip: what is copied next. A stage is
-// kStageUnits units, or what is left of the warp's part of a piece.
+// kStageUnits units, or what is left of the warp's part of a strip.
 template <int kStages, int kStageUnits, int kGroups>
 struct Producer {
   const std::uint8_t* words;
   const std::uint8_t* groups;  // lanes 0..3 kGroups kStageUnits - 1: 16 bytes of scales or zero points
-  std::size_t strip_jump;      // from the end of a warp's last part in a strip to its first in the next
-  int piece_jump;              // bytes from the end of a part to the next
+  std::size_t words_jump;      // from the end of a strip's part to the next strip
   std::uint32_t ring, group_ring;
   std::uint32_t group_step, group_jump;
-  int unit, end;               // of the part that is being copied
-  int begin, part_units, piece_units, first_unit, units;
-  int odd, slot, left, first_row, last_row;
+  int unit, begin, end, odd, slot, left, first_row, last_row;
 
   __device__ __forceinline__ void Next(const StreamArgs& args, int lane) {
     if (left > 0) {
@@ -163,17 +163,9 @@ struct Producer {
       words += kStageUnits * kUnitBytes;
       unit += kStageUnits;
       if (unit >= end) {
-        words -= (unit - end) * kUnitBytes;  // what the last stage lacked
-        begin += piece_units;
-        if (begin < units) {
-          words += piece_jump;
-        } else {
-          begin = first_unit;
-          words += strip_jump;
-          groups += group_jump;
-        }
         unit = begin;
-        end = min(begin + part_units, units);
+        words += words_jump;
+        groups += group_jump;
       }
       if (++slot == kStages) slot = 0;
       --left;
