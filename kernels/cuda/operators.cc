@@ -22,29 +22,29 @@ int gtest_determinism_int4_cuda_operators = 0;
 namespace kernels::cuda {
 namespace {
 
-struct Card {
+struct Device {
   int multiprocessors = 0;
+  int sm = 80;  // as PlanFor() takes it
   int shared_limit = 0;
 };
-Card CardOf(c10::DeviceIndex device) {
+
+Device DeviceAt(c10::DeviceIndex device) {
   static std::mutex mutex;
-  static std::vector<Card> known;
+  static std::vector<Device> known;
   const std::lock_guard lock(mutex);
   const auto index = static_cast<std::size_t>(device);
   if (known.size() <= index) known.resize(index + 1);
-  Card& card = known[index];
-  if (card.multiprocessors == 0) {
-    const auto ask = [&](cudaDeviceAttr attribute, const char* what) {
-      int value = 0;
-      const cudaError_t error = cudaDeviceGetAttribute(&value, attribute, device);
-      TORCH_CHECK(error == cudaSuccess, "cannot ask device ", static_cast<int>(device), " for its ", what, ": ",
-                  cudaGetErrorString(error));
-      return value;
-    };
-    card.shared_limit = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin, "shared memory");
-    card.multiprocessors = ask(cudaDevAttrMultiProcessorCount, "multiprocessors");
+  if (known[index].multiprocessors == 0) {
+    int count = 0, major = 0, minor = 0, shared = 0;
+    cudaError_t error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    TORCH_CHECK(error == cudaSuccess, "cannot ask device ", static_cast<int>(device),
+                " for its multiprocessors: ", cudaGetErrorString(error));
+    known[index] = {count, HasWgmma() && major == 9 && minor == 0 ? 90 : 80, shared};
   }
-  return card;
+  return known[index];
 }
 
 // cuBLAS would otherwise be free to add partial sums in fp16.
@@ -114,7 +114,7 @@ at::Tensor DequantizeAndMultiply(const Gemm& gemm, const at::Tensor& x, cudaStre
 
 at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_in, const at::Tensor& words,
                const at::Tensor& zeros, const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
-               std::int64_t n) {
+               std::int64_t n, bool batch_invariant = false) {
   TORCH_CHECK(x_in.dim() == 2 && x_in.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ",
               x_in.scalar_type(), " ", x_in.sizes());
   const c10::cuda::CUDAGuard guard(x_in.device());
@@ -125,7 +125,7 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   at::Tensor x = row_order ? at::index_select(x_in, 1, *row_order) : x_in.contiguous();
   if (reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % 16 != 0) x = x.clone();
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(x.device().index());
-  const Plan plan = PlanOn(x.device(), family, m, gemm.k, n);
+  const Plan plan = PlanOn(x.device(), family, m, gemm.k, n, gemm.group_size, batch_invariant);
   if (plan.path == Path::kDequantize) return DequantizeAndMultiply(gemm, x, stream);
 
   at::Tensor y = at::empty({m, n}, x.options());
@@ -135,7 +135,9 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   gemm.x = x.const_data_ptr();
   gemm.y = y.mutable_data_ptr();
   gemm.m = static_cast<int>(m);
-  if (family == Family::kGptq) {
+  if (plan.path == Path::kWgmma) {
+    WgmmaGemm(gemm, plan, stream);
+  } else if (family == Family::kGptq) {
     GptqGemm(gemm, plan, ordered, partial, stream);
   } else {
     MarlinGemm(gemm, plan, partial, stream);
@@ -145,9 +147,10 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
 
 }  // namespace
 
-Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n) {
-  const Card card = CardOf(device.index());
-  return PlanFor(family, m, k, n, card.multiprocessors, card.shared_limit);
+Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t group_size,
+            bool batch_invariant) {
+  const Device traits = DeviceAt(device.index());
+  return PlanFor(family, m, k, n, traits.multiprocessors, traits.sm, group_size, batch_invariant, traits.shared_limit);
 }
 
 at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
@@ -158,6 +161,17 @@ at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at
 at::Tensor AwqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
                        const std::optional<at::Tensor>& row_order, std::int64_t n) {
   return Run("awq_gemm", Family::kAwq, true, x, words, zeros, scales, row_order, n);
+}
+
+at::Tensor MarlinInvariantOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                                   const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
+                                   std::int64_t n) {
+  return Run("marlin_gemm_batch_invariant", Family::kMarlin, true, x, words, zeros, scales, row_order, n, true);
+}
+
+at::Tensor AwqInvariantOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                                const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
+  return Run("awq_gemm_batch_invariant", Family::kAwq, true, x, words, zeros, scales, row_order, n, true);
 }
 
 at::Tensor GptqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
@@ -173,7 +187,19 @@ at::Tensor GptqOrderedOperator(const at::Tensor& x, const at::Tensor& words, con
 
 }  // namespace kernels::cuda
 
+// Only on a device; the others are defined with the kernels for the CPU.
+TORCH_LIBRARY_FRAGMENT(determinism_int4, library) {
+  library.def(
+      "marlin_gemm_batch_invariant(Tensor x, Tensor words, Tensor zeros, Tensor scales, Tensor? row_order, int n) -> "
+      "Tensor");
+  library.def(
+      "awq_gemm_batch_invariant(Tensor x, Tensor words, Tensor zeros, Tensor scales, Tensor? row_order, int n) -> "
+      "Tensor");
+}
+
 TORCH_LIBRARY_IMPL(determinism_int4, CUDA, library) {
+  library.impl("marlin_gemm_batch_invariant", kernels::cuda::MarlinInvariantOperator);
+  library.impl("awq_gemm_batch_invariant", kernels::cuda::AwqInvariantOperator);
   library.impl("marlin_gemm", kernels::cuda::MarlinOperator);
   library.impl("awq_gemm", kernels::cuda::AwqOperator);
   library.impl("gptq_gemm", kernels::cuda::GptqOperator);

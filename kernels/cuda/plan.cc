@@ -21,31 +21,34 @@ void SplitK(std::int64_t k, std::int64_t n, std::int64_t blocks, std::int64_t le
 
 // Whole waves: as many blocks as find room at once, or one for each strip (of several
 // rows, each pair of strips). Of one row the sums of all of a block's strips lie in
-// shared memory: no more than 16.
-bool Stream(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int shared_limit,
-            Plan& plan) {
+// shared memory: no more than 16. False where a block has no room.
+bool Stream(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, std::int64_t group_size,
+            int shared_limit, Plan& plan) {
   plan.path = Path::kStream;
   plan.row_blocks = m == 1 ? 0 : m <= 8 ? 1 : 2;
-  const std::int64_t columns = m == 1 ? kMarlinColumns : 2 * kMarlinColumns;
+  const std::int64_t columns = m == 1 ? kMarlinColumns : 2 * kMarlinColumns, steps = CeilDiv(n, columns);
   const std::int64_t most = static_cast<std::int64_t>(multiprocessors) * StreamResidentBlocks(plan.row_blocks);
-  const std::int64_t steps = CeilDiv(n, columns);
   plan.blocks = static_cast<int>(std::min(steps, m == 1 ? std::max(most, CeilDiv(steps, 16)) : most));
   plan.columns = static_cast<int>(columns * CeilDiv(steps, plan.blocks));
-  // The group size that needs most room.
-  constexpr std::int64_t kGroupSize = kUnitK / 4;
   const Sums sums = family == Family::kGptq ? Sums::kHalfOrdered : Sums::kFloat;
-  return StreamShapeFor(plan.row_blocks, sums, m, k, n, kGroupSize, plan.blocks, shared_limit).shared_bytes <=
+  return StreamShapeFor(plan.row_blocks, sums, m, k, n, group_size, plan.blocks, shared_limit).shared_bytes <=
          shared_limit;
 }
 
 }  // namespace
 
-Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int shared_limit) {
+Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int sm,
+             std::int64_t group_size, bool batch_invariant, int shared_limit) {
+  const bool wgmma = sm == 90 && group_size % kWgmmaGroupRows == 0;
   Plan plan;
-  if (m <= kMaxStreamRows && Stream(family, m, k, n, multiprocessors, shared_limit, plan)) return plan;
+  if (m <= kMaxStreamRows && !batch_invariant &&
+      Stream(family, m, k, n, multiprocessors, group_size, shared_limit, plan)) {
+    return plan;
+  }
   plan = Plan();
   if (family == Family::kGptq) {
     if (m > kMaxSliceRows) {
+      if (wgmma) return WgmmaPlanFor(m, k, n, multiprocessors, false);
       plan.path = Path::kDequantize;
       return plan;
     }
@@ -57,7 +60,8 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
     plan.splits = CeilDiv(k, kSliceK);
     return plan;
   }
-  if (m <= kMaxTileRows) {
+  if (wgmma) return WgmmaPlanFor(m, k, n, multiprocessors, batch_invariant);
+  if (m <= kMaxTileRows || batch_invariant) {
     plan.path = Path::kTile;
     plan.row_blocks = m <= 32 ? 4 : m <= 64 ? 8 : 16;
     plan.column_blocks = 2;
@@ -76,6 +80,9 @@ std::string NameOf(const Plan& plan) {
       return "stream";
     case Path::kTile:
       return "tiles of " + std::to_string(8 * plan.row_blocks) + " rows" + splits;
+    case Path::kWgmma:
+      return "wgmma, tiles of " + std::to_string(8 * plan.row_blocks) + " rows x " + std::to_string(plan.columns) +
+             " columns" + splits + (plan.folded ? " of one block" : "");
     case Path::kSlices:
       return "slices of " + std::to_string(kSliceK) + " rows of K";
     case Path::kDequantize:

@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(32 * StreamWarps(kRowBlocks), StreamResidentBl
 void MarlinStream(const Gemm& gemm, const Plan& plan, cudaStream_t stream) {
   WithStreamShape(gemm, plan, [&]<int kRowBlocks, int kGroups>() {
     LaunchStreamKernel<kRowBlocks, Sums::kFloat, MarlinGemmStream<kRowBlocks, kGroups>>(gemm, plan, "MarlinGemmStream",
-                                                                                       stream);
+                                                                                        stream);
   });
 }
 

@@ -85,9 +85,9 @@ __device__ __forceinline__ void StartPiece(const Gemm& gemm, int first_k, int co
   const int chunks = columns / 8 - copied;  // of eight columns
   for (int i = lane; i < chunks * gemm.m; i += 32) {
     const int row = i / chunks, chunk = copied + i % chunks;
-    Store16(to + row * row_bytes + chunk * 16,
-            chunk * 8 < there ? LoadX(from + static_cast<std::size_t>(row) * gemm.k + chunk * 8)
-                              : make_uint4(0, 0, 0, 0));
+    Store16(to + row * row_bytes + chunk * 16, chunk * 8 < there
+                                                   ? LoadX(from + static_cast<std::size_t>(row) * gemm.k + chunk * 8)
+                                                   : make_uint4(0, 0, 0, 0));
   }
   __syncwarp();
 }
@@ -374,8 +374,8 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
     }
     if constexpr (kRowBlocks > 0 && kSums != Sums::kHalfArrival) {
       __syncthreads();
-      AddHandedOn<kSums>(args, handed, first_strip + round * kStripWarps, min(kStripWarps, strips - round * kStripWarps),
-                         kThreads);
+      AddHandedOn<kSums>(args, handed, first_strip + round * kStripWarps,
+                         min(kStripWarps, strips - round * kStripWarps), kThreads);
       if (round + 1 < rounds) __syncthreads();
     }
   }

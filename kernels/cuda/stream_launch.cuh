@@ -11,9 +11,9 @@
 namespace kernels::cuda {
 
 struct StreamDevice {
-  int shared_limit = 0;       // bytes of shared memory that a block may ask for
-  bool overlaps = false;      // programmatic dependent launch
-  std::size_t index = 0;      // of the device, modulo kDevices
+  int shared_limit = 0;   // bytes of shared memory that a block may ask for
+  bool overlaps = false;  // programmatic dependent launch
+  std::size_t index = 0;  // of the device, modulo kDevices
   static constexpr std::size_t kDevices = 64;
 };
 // Of the current device; asked once for each.
@@ -39,8 +39,8 @@ inline StreamDevice CurrentStreamDevice() {
 template <int kRowBlocks, Sums kSums, auto kKernel>
 void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cudaStream_t stream) {
   const StreamDevice device = CurrentStreamDevice();
-  const StreamShape shape = StreamShapeFor(kRowBlocks, kSums, gemm.m, gemm.k, gemm.n, gemm.group_size, plan.blocks,
-                                           device.shared_limit);
+  const StreamShape shape =
+      StreamShapeFor(kRowBlocks, kSums, gemm.m, gemm.k, gemm.n, gemm.group_size, plan.blocks, device.shared_limit);
   // Once for each device and kernel: the call is slow.
   static std::array<std::atomic<bool>, StreamDevice::kDevices> asked = {};
   if (!asked[device.index].load(std::memory_order_relaxed)) {

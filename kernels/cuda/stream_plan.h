@@ -48,9 +48,7 @@ INT4_HOST_DEVICE constexpr int StreamFirstStrip(int row_blocks, int strips, int 
 }
 // The sums that warps hand on: of one row those of all strips of the block, else of two.
 INT4_HOST_DEVICE constexpr int StreamHandedBytes(int row_blocks, Sums sums, int units, int m, int block_strips) {
-  const int per_strip = sums == Sums::kFloat          ? kSharers * m * 64
-                        : sums == Sums::kHalfOrdered ? units * m * 32
-                                                      : 0;
+  const int per_strip = sums == Sums::kFloat ? kSharers * m * 64 : sums == Sums::kHalfOrdered ? units * m * 32 : 0;
   return per_strip * (row_blocks == 0 ? block_strips : 2);
 }
 
@@ -76,9 +74,9 @@ constexpr StreamShape StreamShapeFor(int row_blocks, Sums sums, std::int64_t m, 
   shape.strips = static_cast<int>((n + kMarlinColumns - 1) / kMarlinColumns);
   const int step = row_blocks == 0 ? 1 : 2, steps = (shape.strips + step - 1) / step;
   const int block_strips = static_cast<int>((steps + blocks - 1) / blocks) * step;
-  const int fixed = StreamRingBytes(row_blocks, StreamStages(row_blocks) * StreamStageUnits(row_blocks),
-                                    StreamGroups(group_size)) +
-                    StreamHandedBytes(row_blocks, sums, shape.units, rows, block_strips);
+  const int fixed =
+      StreamRingBytes(row_blocks, StreamStages(row_blocks) * StreamStageUnits(row_blocks), StreamGroups(group_size)) +
+      StreamHandedBytes(row_blocks, sums, shape.units, rows, block_strips);
   const int part = StreamPartUnits(shape.units);
   const auto fits = [&](int piece_units, int x_buffers) {
     shape.piece_units = piece_units, shape.x_buffers = x_buffers;

@@ -1,6 +1,7 @@
 // Index maps and plans of the CUDA kernels, on the host: no device is needed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <set>
 #include <utility>
@@ -157,16 +158,19 @@ TEST(Plan, SplitsCoverKOnce) {
 }
 
 // Every strip of 16 columns belongs to one block, no block is without one, and all
-// fits into the shared memory of sm_80 and sm_90; what does not takes another path.
+// fits into a block's shared memory; what does not takes another path.
 TEST(Plan, AStreamTakesEachStripOnce) {
+  constexpr int kSm80 = 163 * 1024, kSmall = 99 * 1024;
+  int elsewhere = 0;
   for (const Family family : {Family::kMarlin, Family::kGptq}) {
     for (const auto& [k, n] : kShapes) {
-      for (const int sms : {1, 108, kH100}) {
-        for (const int limit : {99 * 1024, 163 * 1024, kSharedLimit90}) {
+      for (const std::int64_t group : {8, 32, 64, 128, 256}) {
+        for (const int limit : {kSmall, kSm80, kSharedLimit90}) {
           for (std::int64_t m = 1; m <= kMaxStreamRows; ++m) {
-            const Plan plan = PlanFor(family, m, k, n, sms, limit);
+            const Plan plan = PlanFor(family, m, k, n, kH100, 80, group, false, limit);
             if (plan.path != Path::kStream) {
-              EXPECT_TRUE(limit < 163 * 1024 || k > 32768) << m << " " << k << " " << n;
+              EXPECT_TRUE(limit == kSmall || (limit == kSm80 && m > 8) || k > 32768) << m << " " << k << " " << n;
+              ++elsewhere;
               continue;
             }
             EXPECT_EQ(plan.row_blocks, m == 1 ? 0 : m <= 8 ? 1 : 2);
@@ -181,20 +185,22 @@ TEST(Plan, AStreamTakesEachStripOnce) {
               next = end;
             }
             EXPECT_EQ(next, strips);
-            for (const Sums sums : {Sums::kFloat, Sums::kHalfOrdered, Sums::kHalfArrival}) {
-              if ((sums == Sums::kFloat) != (family == Family::kMarlin)) continue;
-              for (const std::int64_t group : {8, 32, 64, 128, 256}) {
-                const StreamShape shape =
-                    StreamShapeFor(plan.row_blocks, sums, m, k, n, group, plan.blocks, limit);
-                EXPECT_LE(shape.shared_bytes, limit);
-                EXPECT_EQ(shape.shared_bytes % 16, 0);
-              }
-            }
+            const Sums sums = family == Family::kMarlin ? Sums::kFloat : Sums::kHalfOrdered;
+            const StreamShape shape = StreamShapeFor(plan.row_blocks, sums, m, k, n, group, plan.blocks, limit);
+            EXPECT_LE(shape.shared_bytes, limit);
+            EXPECT_EQ(shape.shared_bytes % 16, 0);
+            EXPECT_GE(shape.x_buffers,
+                      std::min(2, (StreamPartUnits(shape.units) + shape.piece_units - 1) / shape.piece_units));
+            EXPECT_LE(shape.x_buffers, 32) << "a lane for each barrier";
+            EXPECT_LE(
+                StreamShapeFor(plan.row_blocks, Sums::kHalfArrival, m, k, n, group, plan.blocks, limit).shared_bytes,
+                limit);
           }
         }
       }
     }
   }
+  EXPECT_GT(elsewhere, 0);
 }
 
 // The batch must not choose the order of summation within a path.
@@ -221,6 +227,72 @@ TEST(Plan, PathsByRows) {
   EXPECT_EQ(NameOf(PlanFor(Family::kAwq, 1, 12288, 1024, kH100)), "stream");
   EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 100, 4096, 24576, kH100)), "tiles of 128 rows");
   EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 512, 4096, 24576, kH100)), "dequantize, then at::mm");
+}
+
+constexpr int kHopper = 90;
+
+TEST(WgmmaPlan, IsForDevicesThatHaveIt) {
+  EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
+  EXPECT_EQ(PlanFor(Family::kAwq, 4000, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
+  EXPECT_EQ(PlanFor(Family::kGptq, 51, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
+  EXPECT_EQ(PlanFor(Family::kGptq, 50, 4096, 4096, kH100, kHopper).path, Path::kSlices);
+  EXPECT_EQ(PlanFor(Family::kMarlin, 16, 4096, 4096, kH100, kHopper).path, Path::kStream);
+  EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, 80).path, Path::kTile);
+  EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper, 48).path, Path::kTile) << "groups of 48";
+  EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper, 96).path, Path::kWgmma);
+  EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 3790, 4096, 24576, kH100, kHopper)),
+            "wgmma, tiles of 256 rows x 128 columns");
+  EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 32, 4096, 4096, kH100, kHopper)),
+            "wgmma, tiles of 32 rows x 192 columns, K in 4 splits");
+}
+
+TEST(WgmmaPlan, SplitsCoverKOnceAndFitACluster) {
+  for (const auto& [k, n] : kShapes) {
+    for (const int sms : {1, 78, kH100}) {
+      for (const bool invariant : {false, true}) {
+        for (std::int64_t m = 1; m <= 5000; m = m * 5 / 4 + 1) {
+          const Plan plan = WgmmaPlanFor(m, k, n, sms, invariant);
+          const std::int64_t tiles = (k + kTileK - 1) / kTileK;
+          ASSERT_EQ(plan.path, Path::kWgmma);
+          EXPECT_EQ(plan.tiles_per_split % 2, 0) << "units of 128 rows";
+          EXPECT_GE(plan.splits * plan.tiles_per_split, tiles);
+          EXPECT_LT((plan.splits - 1) * plan.tiles_per_split, tiles) << "no split is empty";
+          EXPECT_LE(plan.splits, 8);
+          EXPECT_GT(plan.blocks, 0);
+          EXPECT_TRUE(!plan.folded || plan.splits > 1);
+          if (plan.folded) {
+            EXPECT_EQ(plan.columns, 128);
+            EXPECT_EQ(plan.row_blocks, 16);
+          }
+        }
+      }
+    }
+  }
+}
+
+// What a row's bits depend on is where K is cut.
+TEST(BatchInvariance, CutsKByTheLayerAlone) {
+  for (const auto& [k, n] : kShapes) {
+    for (const int sm : {80, kHopper}) {
+      for (const std::int64_t group : {128, 32, 8}) {
+        const Plan one = PlanFor(Family::kMarlin, 1, k, n, kH100, sm, group, true);
+        for (std::int64_t m = 2; m <= 4096; m = m < 300 ? m + 1 : m * 5 / 4) {
+          const Plan plan = PlanFor(Family::kMarlin, m, k, n, kH100, sm, group, true);
+          ASSERT_EQ(plan.path, one.path) << m;
+          ASSERT_EQ(plan.splits, one.splits) << m;
+          ASSERT_EQ(plan.tiles_per_split, one.tiles_per_split) << m;
+        }
+      }
+    }
+  }
+}
+
+// The negative control: without the option the cuts follow the rows.
+TEST(BatchInvariance, IsNotThereByItself) {
+  EXPECT_NE(PlanFor(Family::kMarlin, 1, 4096, 4096, kH100, kHopper).path,
+            PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper).path);
+  EXPECT_NE(PlanFor(Family::kMarlin, 32, 4096, 4096, kH100, kHopper).splits,
+            PlanFor(Family::kMarlin, 512, 4096, 4096, kH100, kHopper).splits);
 }
 
 }  // namespace
