@@ -28,6 +28,7 @@
 #include "suites/device/captured_graph.h"
 #include "suites/device/device_layers.h"
 #include "suites/device/device_patterns.h"
+#include "suites/startup/arguments.h"
 
 namespace {
 
@@ -220,7 +221,7 @@ ordered_json Times(const Settings& settings) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Bit patterns and times of the INT4 kernels on a CUDA device.");
+  CLI::App app("Bit patterns and times of the INT4 kernels on a CUDA device.", "measure_kernel_determinism");
   Settings settings;
   settings.families = {"marlin", "awq", "gptq", "tinygemm"};
   settings.layers = {"qkv", "o", "gate_up", "down"};
@@ -244,7 +245,7 @@ int main(int argc, char** argv) {
   common(rates);
   CLI::App* const times = app.add_subcommand("times", "Median times beside cuBLAS in fp16");
   common(times);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   if (kernels::TorchCuda().devices == 0) {
     std::cerr << "measure_kernel_determinism: " << kernels::TorchCuda().reason << "\n";
     return 1;
@@ -258,7 +259,7 @@ int main(int argc, char** argv) {
     const std::size_t equals = option.find('=');
     if (equals == std::string::npos) {
       std::cerr << "measure_kernel_determinism: --option " << option << " is not NAME=VALUE\n";
-      return 1;
+      return 2;
     }
     settings.options[option.substr(0, equals)] = option.substr(equals + 1);
   }
