@@ -306,7 +306,8 @@ void Measure(Arguments arguments) {
 
 int main(int argc, char** argv) {
   suites::Arguments arguments;
-  CLI::App app("Measures which operations of a model repeat to the bit, each alone on frozen inputs", "measure_operation_patterns");
+  CLI::App app("Measures which operations of a model repeat to the bit, each alone on frozen inputs",
+               "measure_operation_patterns");
   auto* model = app.add_option("--model", arguments.model, "Folder of the model, Hugging Face layout");
   auto* shape = app.add_option("--shape", arguments.shape, "Random weights of a shape: qwen3-8b")->excludes(model);
   app.add_option("--format", arguments.format, "Of random weights: awq, gptq, torchao; none: full precision")

@@ -255,8 +255,8 @@ TEST(Description, TheDocumentMarksWhatIsRequired) {
   const std::string text{std::istreambuf_iterator<char>(in), {}};
   std::size_t marked = 0;
   for (std::size_t at = 0; (at = text.find("**`", at)) != std::string::npos; ++at) ++marked;
-  const std::vector<std::string> required = {
-      "/schema_version", "/name", "/op", "/arguments", "/tests", "/tests/0/property", "/tests/0/expect"};
+  const std::vector<std::string> required = {"/schema_version",   "/name",          "/op", "/arguments", "/tests",
+                                             "/tests/0/property", "/tests/0/expect"};
   EXPECT_EQ(marked, required.size());
   for (const std::string& key : required) {
     const json::json_pointer pointer(key);

@@ -46,15 +46,15 @@ TEST(ParseArguments, HelpIsNoMistake) {
 
 TEST(ParseArguments, AMistakeIsOneLineAndExitCodeTwo) {
   using Arguments = std::vector<std::string>;
-  for (const auto& [arguments, named] : std::vector<std::pair<Arguments, std::string>>{
-           {{}, "--file is required"},
-           {{"--bogus"}, "unknown argument --bogus"},
-           {{"part", "--bogus"}, "unknown argument --bogus"},
-           {{"--file", "a", "--bogus"}, "--bogus"},
-           {{"--file", "a", "--number", "ten"}, "ten"},
-           {{"--file", "a", "--number", "10"}, "10"},
-           {{"--file"}, "--file"},
-           {{"--file", "a", "--number", "1\n2"}, "--number"}}) {
+  for (const auto& [arguments, named] :
+       std::vector<std::pair<Arguments, std::string>>{{{}, "--file is required"},
+                                                      {{"--bogus"}, "unknown argument --bogus"},
+                                                      {{"part", "--bogus"}, "unknown argument --bogus"},
+                                                      {{"--file", "a", "--bogus"}, "--bogus"},
+                                                      {{"--file", "a", "--number", "ten"}, "ten"},
+                                                      {{"--file", "a", "--number", "10"}, "10"},
+                                                      {{"--file"}, "--file"},
+                                                      {{"--file", "a", "--number", "1\n2"}, "--number"}}) {
     const Outcome outcome = Parse(arguments);
     EXPECT_EQ(outcome.exit_code, 2);
     EXPECT_THAT(outcome.err, HasSubstr(named));
