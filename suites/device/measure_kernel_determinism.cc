@@ -61,12 +61,14 @@ struct Settings {
   std::string json;
 };
 
-// Those of gtest_determinism that change nothing a kernel may depend on, by name.
+// Those of gtest_determinism that change nothing a kernel may depend on, by name,
+// in the given order but contention last: what waits for the device ends it.
 Perturbations NamedPerturbations(const std::vector<std::string>& names) {
   Perturbations perturbations;
+  bool contention = false;
   for (const std::string& name : names) {
     if (name == "contention") {
-      perturbations.push_back(gtest_determinism::SmContention());
+      contention = true;
     } else if (name == "cache") {
       perturbations.push_back(gtest_determinism::CacheState());
     } else if (name == "delay") {
@@ -77,6 +79,7 @@ Perturbations NamedPerturbations(const std::vector<std::string>& names) {
       throw std::invalid_argument("no perturbation " + name + "; there are contention, cache, delay, poison");
     }
   }
+  if (contention) perturbations.push_back(gtest_determinism::SmContention());
   return perturbations;
 }
 
