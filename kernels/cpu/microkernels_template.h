@@ -1,17 +1,15 @@
-// The loops of microkernels.h over a vector type V. To be included by one .cc
-// for each instruction set, after its target pragma: everything here has
-// internal linkage, so that no code for a newer CPU can reach another file.
-//
-// V has: kLanes; kDotRows, kDotVecs, kAwqDotRows, kPanelRows, kPanelVecs (register
-// blocking); types F (floats) and W (words); Zero, Broadcast, Load, Store, Fma,
-// Sub, LoadWords, Nibble<i> (code i as a float plus V's bias), BiasedZeros (zero
-// points as floats plus that bias), LoadHalf, and for blocks of eight values
-// LoadHalf8, StoreHalf8, AddHalf8.
+// The loops of microkernels.h over a class V of vector operations: kLanes, I (that
+// many int32) and F (floats), with +, &, |, << and >> by the compiler; LoadInts,
+// StoreInts, Load, Store, Broadcast, FromInts, Mul, Fma, LoadHalf; Zeros (a byte a
+// lane), TimesZeros (z times the low 16 bits of a number), Dot (eight codes, in the
+// bytes of two vectors, times eight digits); and for blocks of eight values
+// StoreHalf8, AddHalf8.
 #ifndef KERNELS_CPU_MICROKERNELS_TEMPLATE_H_
 #define KERNELS_CPU_MICROKERNELS_TEMPLATE_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #include "kernels/cpu/microkernels.h"
@@ -19,180 +17,269 @@
 namespace kernels::cpu {
 namespace {
 
-template <typename Body, int... kI>
-[[gnu::always_inline]] inline void UnrollImpl(Body&& body, std::integer_sequence<int, kI...>) {
-  (body(std::integral_constant<int, kI>{}), ...);
-}
-template <int kCount, typename Body>
-[[gnu::always_inline]] inline void Unroll(Body&& body) {
-  UnrollImpl(body, std::make_integer_sequence<int, kCount>{});
+// What the codes of a block are read from: its words, or a panel of the four lower
+// and the four upper codes of each word, [rows / 8][2][kTileColumns][4].
+template <class V>
+struct WordSource {
+  const std::uint32_t* words;
+  template <int kV>
+  void Load(int row, int column, typename V::I (&low)[kV], typename V::I (&high)[kV]) const {
+    for (int v = 0; v < kV; ++v) {
+      const typename V::I codes = V::LoadInts(words + row * kTileColumns + column + v * V::kLanes);
+      low[v] = codes & 0x0F0F0F0F;
+      high[v] = (codes >> 4) & 0x0F0F0F0F;
+    }
+  }
+};
+template <class V>
+struct PanelSource {
+  const std::uint32_t* panel;
+  template <int kV>
+  void Load(int row, int column, typename V::I (&low)[kV], typename V::I (&high)[kV]) const {
+    for (int v = 0; v < kV; ++v) {
+      low[v] = V::LoadInts(panel + 2 * row * kTileColumns + column + v * V::kLanes);
+      high[v] = V::LoadInts(panel + (2 * row + 1) * kTileColumns + column + v * V::kLanes);
+    }
+  }
+};
+
+// Numbers of 52 bits, from digits that the paths for fewer do not know.
+inline float RoundWide(const std::int32_t* sums, std::ptrdiff_t digit_stride, int count) {
+  double value = 0;  // an integer below 2^51 throughout
+  for (int d = count - 1; d >= 0; --d) value = value * 256 + sums[d * digit_stride];
+  return static_cast<float>(value);
 }
 
 template <class V>
 struct Loops {
   using F = typename V::F;
-  using W = typename V::W;
+  using I = typename V::I;
 
-  template <int kRows, int kVecs>
-  static void AddScaled(const F (&sums)[kRows][kVecs], const std::uint16_t* scales, float* totals, int width) {
-    for (int v = 0; v < kVecs; ++v) {
-      const F scale = V::LoadHalf(scales + v * V::kLanes);
-      for (int r = 0; r < kRows; ++r) {
-        float* const total = totals + static_cast<std::ptrdiff_t>(r) * width + v * V::kLanes;
-        V::Store(total, V::Fma(scale, sums[r][v], V::Load(total)));
+  // --- x to digits
+
+  static void StoreDigits(const std::uint32_t* biased, int rows, int shift, const RowTile& tile, int digit, int row) {
+    int sum = 0;
+    for (int step = 0; step * kStepRows < rows; ++step) {
+      std::int8_t* const to = tile.digits + ((step * kMaxDigits + digit) * tile.height + row) * kStepRows;
+      const int count = rows - step * kStepRows < kStepRows ? rows - step * kStepRows : kStepRows;
+      const std::uint32_t* const from = biased + step * kStepRows;
+      for (int i = 0; i < count; ++i) to[i] = static_cast<std::int8_t>((from[i] >> shift) ^ 0x80U);
+      for (int i = 0; i < count; ++i) sum += to[i];
+      std::memset(to + count, 0, static_cast<std::size_t>(kStepRows - count));
+    }
+    tile.minus_sums[digit * tile.height + row] = -sum & 0xFFFF;
+  }
+
+  static RowInBlock Split(const std::uint16_t* x, int rows, const RowTile& tile, int row) {
+    // |x| = mantissa 2^(place - 24)
+    std::int32_t mantissa[kMaxBlockRows], place[kMaxBlockRows];
+    int largest = 0, lowest = kMaxBlockRows;
+    for (int i = 0; i < rows; ++i) {
+      const int magnitude = x[i] & 0x7FFF;
+      const int exponent = magnitude >> 10;
+      mantissa[i] = (magnitude & 1023) | (exponent != 0 ? 1024 : 0);
+      place[i] = exponent != 0 ? exponent - 1 : 0;
+      // The last bit that is set, as a power of two, whose exponent tells its place.
+      const float last = static_cast<float>(mantissa[i] & -mantissa[i]);
+      std::int32_t last_bits;
+      std::memcpy(&last_bits, &last, sizeof last);
+      const int bit = mantissa[i] == 0 ? kMaxBlockRows : place[i] + (last_bits >> 23) - 127;
+      lowest = bit < lowest ? bit : lowest;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    std::uint32_t biased[kMaxBlockRows];
+    RowInBlock result;
+    if (largest == 0 || largest >= 0x7C00) {
+      result.finite = largest == 0;
+      for (int i = 0; i < rows; ++i) biased[i] = 0x80;
+      StoreDigits(biased, rows, 0, tile, 0, row);
+      return result;
+    }
+    const std::int32_t unit_bits = (lowest - 24 + 127) << 23;
+    std::memcpy(&result.unit, &unit_bits, sizeof unit_bits);
+
+    // The magnitudes that so many balanced digits hold: 127 (1 + 256 + ...).
+    const int exponent = largest >> 10;
+    const auto top = static_cast<std::int64_t>((largest & 1023) | (exponent != 0 ? 1024 : 0));
+    const int up = (exponent != 0 ? exponent - 1 : 0) - lowest;
+    const std::int64_t most = up >= 0 ? top << up : top >> -up;
+    for (std::int64_t holds = 127; holds < most; holds = holds * 256 + 127) ++result.count;
+
+    // Adding 128 to every digit makes them the bytes of an unsigned number.
+    constexpr std::uint64_t kBias = 0x808080808080;
+    if (result.count <= 4) {
+      for (int i = 0; i < rows; ++i) {
+        const int left = place[i] - lowest > 0 ? place[i] - lowest : 0;
+        const int right = lowest - place[i] > 0 ? lowest - place[i] : 0;
+        const std::int32_t value = mantissa[i] << left >> right;  // one of the two is 0
+        biased[i] = static_cast<std::uint32_t>((x[i] & 0x8000) != 0 ? -value : value) + static_cast<std::uint32_t>(kBias);
+      }
+      for (int d = 0; d < result.count; ++d) StoreDigits(biased, rows, 8 * d, tile, d, row);
+      return result;
+    }
+    std::uint32_t upper[kMaxBlockRows];
+    for (int i = 0; i < rows; ++i) {
+      const int left = place[i] - lowest > 0 ? place[i] - lowest : 0;
+      const int right = lowest - place[i] > 0 ? lowest - place[i] : 0;
+      const std::int64_t value = static_cast<std::int64_t>(mantissa[i]) << left >> right;
+      const std::uint64_t bits = static_cast<std::uint64_t>((x[i] & 0x8000) != 0 ? -value : value) + kBias;
+      biased[i] = static_cast<std::uint32_t>(bits);
+      upper[i] = static_cast<std::uint32_t>(bits >> 32);
+    }
+    for (int d = 0; d < 4; ++d) StoreDigits(biased, rows, 8 * d, tile, d, row);
+    for (int d = 4; d < result.count; ++d) StoreDigits(upper, rows, 8 * (d - 4), tile, d, row);
+    return result;
+  }
+
+  // --- sums of digits times codes
+
+  // sums[d, c] for kD rows of digits and kV vectors of columns from `column` on.
+  template <int kD, int kV, class Source>
+  static void Sum(const GroupBlock& block, const Source& source, const std::int8_t* digits, std::ptrdiff_t step_stride,
+                  const std::int32_t* minus_sums, int column, std::int32_t* sums) {
+    I acc[kD][kV];
+    for (int v = 0; v < kV; ++v) {
+      const I zeros = V::Zeros(block.zeros + column + v * V::kLanes);
+      for (int d = 0; d < kD; ++d) acc[d][v] = V::TimesZeros(zeros, minus_sums[d]);
+    }
+    for (int row = 0; row < block.rows / 8; ++row) {
+      const std::int8_t* const x = digits + row / (kStepRows / 8) * step_stride + row % (kStepRows / 8) * 8;
+      I low[kV], high[kV];
+      source.template Load<kV>(row, column, low, high);
+      for (int d = 0; d < kD; ++d) {
+        for (int v = 0; v < kV; ++v) acc[d][v] = V::Dot(acc[d][v], low[v], high[v], x + d * kStepRows);
+      }
+    }
+    for (int d = 0; d < kD; ++d) {
+      for (int v = 0; v < kV; ++v) V::StoreInts(sums + d * kTileColumns + v * V::kLanes, acc[d][v]);
+    }
+  }
+
+  template <int kD, class Source>
+  static void SumColumns(const GroupBlock& block, const Source& source, const RowTile& tile, int first,
+                         std::int32_t* sums) {
+    for (int c = 0; c < kTileColumns; c += V::kVecs * V::kLanes) {
+      Sum<kD, V::kVecs>(block, source, tile.digits + first * kStepRows, kMaxDigits * tile.height * kStepRows,
+                        tile.minus_sums + first, c, sums + first * kTileColumns + c);
+    }
+  }
+
+  template <class Source, int... kRest>
+  static void SumRest(const GroupBlock& block, const Source& source, const RowTile& tile, int first, int rest,
+                      std::int32_t* sums, std::integer_sequence<int, kRest...>) {
+    (void)((rest == kRest + 1 && (SumColumns<kRest + 1>(block, source, tile, first, sums), true)) || ...);
+  }
+
+  // sums: [tile.count * tile.height, kTileColumns]: a digit of a row is a row here.
+  template <class Source>
+  static void SumTile(const GroupBlock& block, const Source& source, const RowTile& tile, std::int32_t* sums) {
+    const int rows = tile.count * tile.height;
+    int first = 0;
+    for (; first + V::kDigitRows <= rows; first += V::kDigitRows) {
+      SumColumns<V::kDigitRows>(block, source, tile, first, sums);
+    }
+    SumRest(block, source, tile, first, rows - first, sums, std::make_integer_sequence<int, V::kDigitRows - 1>{});
+  }
+
+  // --- digits' sums to a float
+
+  // The sum of the digits' sums, rounded once. A digit's sum is at most
+  // 128 * 128 * 15 < 2^18. Up to two digits fit 31 bits; of more, the low 16 or 20
+  // bits and those above are floats each, exactly, and one fused multiply-add
+  // rounds their sum.
+  template <int kCount>
+  static F Round(const std::int32_t* sums, std::ptrdiff_t digit_stride) {
+    const I s0 = V::LoadInts(sums);
+    if constexpr (kCount == 1) return V::FromInts(s0);
+    const I low = s0 + (V::LoadInts(sums + (kCount > 1 ? digit_stride : 0)) << 8);
+    if constexpr (kCount == 2) return V::FromInts(low);
+    I high = V::LoadInts(sums + (kCount > 2 ? 2 * digit_stride : 0)) + (low >> 16);
+    if constexpr (kCount == 3) return V::Fma(V::FromInts(high), V::Broadcast(0x1p16F), V::FromInts(low & 0xFFFF));
+    high = high + (V::LoadInts(sums + (kCount > 3 ? 3 * digit_stride : 0)) << 8);
+    return V::Fma(V::FromInts(high >> 4), V::Broadcast(0x1p20F),
+                  V::FromInts((low & 0xFFFF) | ((high & 15) << 16)));
+  }
+
+  template <int kCount>
+  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
+                      const float* scales, float* totals) {
+    const std::ptrdiff_t digit_stride = tile.height * row_stride;
+    for (int r = 0; r < tile.rows; ++r, sums += row_stride, totals += kTileColumns) {
+      const F unit = V::Broadcast(tile.units[r]);
+      for (int c = 0; c < columns; c += V::kLanes) {
+        // A power of two times a half changes no bit of either.
+        const F scale = V::Mul(V::Load(scales + c), unit);
+        V::Store(totals + c, V::Fma(scale, Round<kCount>(sums + c, digit_stride), V::Load(totals + c)));
+      }
+    }
+  }
+  static void AddWideRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
+                          const float* scales, float* totals) {
+    float values[kTileColumns];
+    for (int r = 0; r < tile.rows; ++r, sums += row_stride, totals += kTileColumns) {
+      for (int c = 0; c < columns; ++c) values[c] = RoundWide(sums + c, tile.height * row_stride, tile.count);
+      const F unit = V::Broadcast(tile.units[r]);
+      for (int c = 0; c < columns; c += V::kLanes) {
+        const F scale = V::Mul(V::Load(scales + c), unit);
+        V::Store(totals + c, V::Fma(scale, V::Load(values + c), V::Load(totals + c)));
       }
     }
   }
 
-  template <int kRows>
-  static void DotAlongK(const GroupBlock& block, const float* x, std::ptrdiff_t ldx, float* totals) {
-    constexpr int kVecs = V::kDotVecs;
-    for (int c = 0; c < kTileAlongK; c += kVecs * V::kLanes) {
-      F sums[kRows][kVecs], zeros[kVecs];
-      for (int v = 0; v < kVecs; ++v) {
-        zeros[v] = V::BiasedZeros(block.zeros + c + v * V::kLanes);
-        for (int r = 0; r < kRows; ++r) sums[r][v] = V::Zero();
-      }
-      const std::uint32_t* row = block.words + c;
-      for (int k = 0; k < block.rows; k += 8, row += block.row_stride) {
-        W words[kVecs];
-        for (int v = 0; v < kVecs; ++v) {
-          words[v] = V::LoadWords(row + v * V::kLanes);
-          __builtin_prefetch(row + v * V::kLanes + block.prefetch);
-        }
-        Unroll<8>([&](auto i) __attribute__((always_inline)) {
-          F xs[kRows];
-          for (int r = 0; r < kRows; ++r) xs[r] = V::Broadcast(x[r * ldx + k + i]);
-          for (int v = 0; v < kVecs; ++v) {
-            const F w = V::Sub(V::template Nibble<i>(words[v]), zeros[v]);
-            for (int r = 0; r < kRows; ++r) sums[r][v] = V::Fma(xs[r], w, sums[r][v]);
-          }
-        });
-      }
-      AddScaled<kRows, kVecs>(sums, block.scales + c, totals + c, kTileAlongK);
+  // totals[r, c] = fma(scale, value of the digits' sums, totals[r, c])
+  static void AddTile(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
+                      const float* scales, float* totals) {
+    switch (tile.count) {
+      case 1:
+        return AddRows<1>(tile, sums, row_stride, columns, scales, totals);
+      case 2:
+        return AddRows<2>(tile, sums, row_stride, columns, scales, totals);
+      case 3:
+        return AddRows<3>(tile, sums, row_stride, columns, scales, totals);
+      case 4:
+        return AddRows<4>(tile, sums, row_stride, columns, scales, totals);
+      default:
+        return AddWideRows(tile, sums, row_stride, columns, scales, totals);
     }
   }
 
-  template <int kRows>
-  static void DotAlongN(const GroupBlock& block, const float* x, std::ptrdiff_t ldx, float* totals) {
-    constexpr int kWords = kTileAlongN / 8;
-    for (int c = 0; c < kWords; c += V::kLanes) {
-      F sums[kRows][8], zeros[8];
-      for (int i = 0; i < 8; ++i) {
-        zeros[i] = V::BiasedZeros(block.zeros + i * kWords + c);
-        for (int r = 0; r < kRows; ++r) sums[r][i] = V::Zero();
-      }
-      const std::uint32_t* row = block.words + c;
-      for (int k = 0; k < block.rows; ++k, row += block.row_stride) {
-        const W words = V::LoadWords(row);
-        __builtin_prefetch(row + block.prefetch);
-        F xs[kRows];
-        for (int r = 0; r < kRows; ++r) xs[r] = V::Broadcast(x[r * ldx + k]);
-        Unroll<8>([&](auto i) __attribute__((always_inline)) {
-          const F w = V::Sub(V::template Nibble<i>(words), zeros[i]);
-          for (int r = 0; r < kRows; ++r) sums[r][i] = V::Fma(xs[r], w, sums[r][i]);
-        });
-      }
-      for (int i = 0; i < 8; ++i) {
-        const F scale = V::LoadHalf(block.scales + i * kWords + c);
-        for (int r = 0; r < kRows; ++r) {
-          float* const total = totals + r * kTileAlongN + i * kWords + c;
-          V::Store(total, V::Fma(scale, sums[r][i], V::Load(total)));
-        }
+  static void LoadScales(const std::uint16_t* scales, float (&to)[kTileColumns]) {
+    for (int c = 0; c < kTileColumns; c += V::kLanes) V::Store(to + c, V::LoadHalf(scales + c));
+  }
+
+  // --- the table's functions
+
+  static void Dot(const GroupBlock& block, const RowTile& tile, float* totals) {
+    alignas(64) std::int32_t sums[kMaxDigits * kMaxDotRows * kTileColumns];
+    alignas(64) float scales[kTileColumns];
+    LoadScales(block.scales, scales);
+    SumTile(block, WordSource<V>{block.words}, tile, sums);
+    AddTile(tile, sums, kTileColumns, kTileColumns, scales, totals);
+  }
+
+  static void Unpack(const GroupBlock& block, void* panel) {
+    auto* const to = static_cast<std::uint32_t*>(panel);
+    for (int row = 0; row < block.rows / 8; ++row) {
+      for (int c = 0; c < kTileColumns; c += V::kLanes) {
+        I low[1], high[1];
+        WordSource<V>{block.words}.template Load<1>(row, c, low, high);
+        V::StoreInts(to + 2 * row * kTileColumns + c, low[0]);
+        V::StoreInts(to + (2 * row + 1) * kTileColumns + c, high[0]);
       }
     }
   }
 
-  // Calls `kernel<r>` for blocks of at most kBlock rows of x.
-  template <int kBlock, int kTry = kBlock, typename Call>
-  [[gnu::always_inline]] static inline void ForRowBlocks(int m, Call&& call) {
-    int r = 0;
-    for (; r + kBlock <= m; r += kBlock) call(std::integral_constant<int, kBlock>{}, r);
-    Unroll<kBlock - 1>([&](auto i) {
-      constexpr int kRest = kBlock - 1 - i;
-      if (m - r == kRest) {
-        call(std::integral_constant<int, kRest>{}, r);
-        r += kRest;
-      }
-    });
-  }
-
-  static void DotK(const GroupBlock& block, int m, const float* x, std::ptrdiff_t ldx, float* totals) {
-    ForRowBlocks<V::kDotRows>(m, [&](auto rows, int r) {
-      DotAlongK<rows>(block, x + r * ldx, ldx, totals + static_cast<std::ptrdiff_t>(r) * kTileAlongK);
-    });
-  }
-  static void DotN(const GroupBlock& block, int m, const float* x, std::ptrdiff_t ldx, float* totals) {
-    ForRowBlocks<V::kAwqDotRows>(m, [&](auto rows, int r) {
-      DotAlongN<rows>(block, x + r * ldx, ldx, totals + static_cast<std::ptrdiff_t>(r) * kTileAlongN);
-    });
-  }
-
-  static void DecodeK(const GroupBlock& block, float* panel) {
-    const std::uint32_t* row = block.words;
-    for (int k = 0; k < block.rows; k += 8, row += block.row_stride) {
-      float* const to = panel + static_cast<std::ptrdiff_t>(k) * kTileAlongK;
-      for (int c = 0; c < kTileAlongK; c += V::kLanes) {
-        const W words = V::LoadWords(row + c);
-        __builtin_prefetch(row + c + block.prefetch);
-        const F zeros = V::BiasedZeros(block.zeros + c);
-        Unroll<8>([&](auto i) __attribute__((always_inline)) {
-          V::Store(to + i * kTileAlongK + c, V::Sub(V::template Nibble<i>(words), zeros));
-        });
-      }
-    }
-  }
-
-  static void DecodeN(const GroupBlock& block, float* panel) {
-    constexpr int kWords = kTileAlongN / 8;
-    for (int c = 0; c < kWords; c += V::kLanes) {
-      F zeros[8];
-      for (int i = 0; i < 8; ++i) zeros[i] = V::BiasedZeros(block.zeros + i * kWords + c);
-      const std::uint32_t* row = block.words + c;
-      for (int k = 0; k < block.rows; ++k, row += block.row_stride) {
-        const W words = V::LoadWords(row);
-        __builtin_prefetch(row + block.prefetch);
-        float* const to = panel + static_cast<std::ptrdiff_t>(k) * kTileAlongN + c;
-        Unroll<8>([&](auto i) __attribute__((always_inline)) {
-          V::Store(to + i * kWords, V::Sub(V::template Nibble<i>(words), zeros[i]));
-        });
-      }
-    }
-  }
-
-  template <int kRows, int kTile>
-  static void PanelRows(const GroupBlock& block, const float* panel, const float* x, std::ptrdiff_t ldx,
-                        float* totals) {
-    constexpr int kVecs = V::kPanelVecs;
-    for (int c = 0; c < kTile; c += kVecs * V::kLanes) {
-      F sums[kRows][kVecs];
-      for (int r = 0; r < kRows; ++r) {
-        for (int v = 0; v < kVecs; ++v) sums[r][v] = V::Zero();
-      }
-      const float* w_row = panel + c;
-      for (int k = 0; k < block.rows; ++k, w_row += kTile) {
-        F w[kVecs];
-        for (int v = 0; v < kVecs; ++v) w[v] = V::Load(w_row + v * V::kLanes);
-        for (int r = 0; r < kRows; ++r) {
-          const F xs = V::Broadcast(x[r * ldx + k]);
-          for (int v = 0; v < kVecs; ++v) sums[r][v] = V::Fma(xs, w[v], sums[r][v]);
-        }
-      }
-      AddScaled<kRows, kVecs>(sums, block.scales + c, totals + c, kTile);
-    }
-  }
-
-  template <int kTile>
-  static void MultiplyPanel(const GroupBlock& block, const float* panel, int m, const float* x, std::ptrdiff_t ldx,
+  static void MultiplyPanel(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count,
                             float* totals) {
-    ForRowBlocks<V::kPanelRows>(m, [&](auto rows, int r) {
-      PanelRows<rows, kTile>(block, panel, x + r * ldx, ldx, totals + static_cast<std::ptrdiff_t>(r) * kTile);
-    });
+    alignas(64) std::int32_t sums[kMaxDigits * kTileRows * kTileColumns];
+    alignas(64) float scales[kTileColumns];
+    LoadScales(block.scales, scales);
+    for (int t = 0; t < tile_count; ++t) {
+      SumTile(block, PanelSource<V>{static_cast<const std::uint32_t*>(panel)}, tiles[t], sums);
+      AddTile(tiles[t], sums, kTileColumns, kTileColumns, scales, totals + t * tiles[t].height * kTileColumns);
+    }
   }
 
-  static void HalfToFloat(const std::uint16_t* from, float* to, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 8) V::LoadHalf8(from + i, to + i);
-  }
   static void FloatToHalf(const float* from, std::uint16_t* to, std::ptrdiff_t count) {
     for (std::ptrdiff_t i = 0; i < count; i += 8) V::StoreHalf8(from + i, to + i);
   }
@@ -203,12 +290,10 @@ struct Loops {
     for (std::ptrdiff_t i = 0; i < count; i += 8) V::AddHalf8(addend + i, y + i);
   }
 
-  static const Microkernels& Table(WordLayout layout) {
-    static constexpr Microkernels kAlongK = {DotK,        DecodeK,     MultiplyPanel<kTileAlongK>,
-                                             HalfToFloat, FloatToHalf, AccumulateHalf};
-    static constexpr Microkernels kAlongN = {DotN,        DecodeN,     MultiplyPanel<kTileAlongN>,
-                                             HalfToFloat, FloatToHalf, AccumulateHalf};
-    return layout == WordLayout::kAlongK ? kAlongK : kAlongN;
+  static const Microkernels& Table() {
+    static constexpr Microkernels kTable = {Split,   Dot,     Unpack,      MultiplyPanel, /*full_tiles=*/false,
+                                            nullptr, nullptr, FloatToHalf, AccumulateHalf};
+    return kTable;
   }
 };
 
