@@ -65,7 +65,7 @@ Scratch& ThreadScratch() {
 }
 // What a caller's digits lie in; the threads that multiply read it.
 struct DigitMemory {
-  Buffer digits, sums, units;
+  Buffer digits, sums, units, places;
 };
 DigitMemory& CallerMemory() {
   thread_local DigitMemory memory;
@@ -149,42 +149,61 @@ class Problem {
     auto* const units = memory.units.Get<float>(static_cast<std::size_t>(row_tiles * block_count * height));
     tiles_.resize(static_cast<std::size_t>(row_tiles * block_count));
     finite_.assign(static_cast<std::size_t>(m_ * block_count), 1);
-    const std::int64_t grain =
-        std::max<std::int64_t>(1, kLeastWork / (kSplitCost * std::min<std::int64_t>(height, m_) * kMaxBlockRows));
-    at::parallel_for(0, row_tiles * block_count, grain, [&](std::int64_t begin, std::int64_t end) {
+    auto* const places = memory.places.Get<std::int16_t>(static_cast<std::size_t>(row_tiles * block_count * height));
+    const std::int64_t grain = std::max<std::int64_t>(
+        1, kLeastWork / (kSplitCost * std::min<std::int64_t>(task_tiles * height, m_) * kMaxBlockRows));
+    at::parallel_for(0, row_blocks * block_count, grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t row_tile = i / block_count, b = i % block_count;
+        const std::int64_t b = i % block_count, first = i / block_count * task_tiles;
         const Block& block = blocks[static_cast<std::size_t>(b)];
-        RowTile& tile = tiles_[static_cast<std::size_t>(b * row_tiles + row_tile)];
-        tile.digits = digits + (row_tile * steps + block.first_step) * step_bytes;
-        tile.minus_sums = sums + i * kMaxDigits * height;
-        tile.units = units + i * height;
-        tile.height = height;
-        tile.rows = static_cast<int>(std::min<std::int64_t>(height, m_ - row_tile * height));
-        SplitTile(block, b, row_tile * height, tile);
+        const std::int64_t count = std::min(task_tiles, row_tiles - first);
+        RowTile* const tiles = &tiles_[static_cast<std::size_t>(b * row_tiles + first)];
+        for (std::int64_t t = 0; t < count; ++t) {
+          const std::int64_t row_tile = first + t, index = row_tile * block_count + b;
+          tiles[t].digits = digits + (row_tile * steps + block.first_step) * step_bytes;
+          tiles[t].minus_sums = sums + index * kMaxDigits * height;
+          tiles[t].units = units + index * height;
+          tiles[t].places = places + index * height;
+          tiles[t].height = height;
+          tiles[t].rows = static_cast<int>(std::min<std::int64_t>(height, m_ - row_tile * height));
+        }
+        SplitTiles(block, b, first * height, tiles, static_cast<int>(count));
       }
     });
   }
 
-  void SplitTile(const Block& block, std::int64_t b, std::int64_t first_row, RowTile& tile) {
-    int counts[kTileRows] = {};
-    tile.count = 1;
-    for (int r = 0; r < tile.rows; ++r) {
-      const RowInBlock row = kernels.split(RowOf(first_row + r) + block.k, block.rows, tile, r);
-      tile.units[r] = row.unit;
-      counts[r] = row.count;
-      tile.count = std::max(tile.count, row.count);
-      if (!row.finite) {
+  // The rows of a task in one block of K. Those that need many digits go into tiles
+  // of their own: a tile costs what its longest row does.
+  void SplitTiles(const Block& block, std::int64_t b, std::int64_t first_row, RowTile* tiles, int tile_count) {
+    RowInBlock rows[kTaskRows];
+    int begin[kMaxDigits + 2] = {};  // where rows of so many digits begin, longest first
+    const auto count = static_cast<int>(std::min<std::int64_t>(std::int64_t{tile_count} * height, m_ - first_row));
+    for (int r = 0; r < count; ++r) {
+      rows[r] = kernels.measure(RowOf(first_row + r) + block.k, block.rows);
+      ++begin[kMaxDigits - rows[r].count + 1];
+      if (!rows[r].finite) {
         finite_[static_cast<std::size_t>(b * m_ + first_row + r)] = 0;
         all_finite_.store(false, std::memory_order_relaxed);
       }
     }
-    // Digits that only others need.
-    for (int r = 0; r < tile.height; ++r) {
-      for (int d = counts[r]; d < tile.count; ++d) {
-        tile.minus_sums[d * tile.height + r] = 0;
-        for (int step = 0; step < block.steps(); ++step) {
-          std::memset(tile.digits + ((step * kMaxDigits + d) * tile.height + r) * kStepRows, 0, kStepRows);
+    for (int d = 1; d <= kMaxDigits; ++d) begin[d] += begin[d - 1];
+    for (int r = 0; r < count; ++r) {
+      const int at = begin[kMaxDigits - rows[r].count]++;
+      tiles[at / height].places[at % height] = static_cast<std::int16_t>(r);
+    }
+    for (int t = 0; t < tile_count; ++t) {
+      RowTile& tile = tiles[t];
+      tile.count = rows[tile.places[0]].count;
+      for (int r = 0; r < tile.rows; ++r) {
+        const int row = tile.places[r];
+        kernels.split(RowOf(first_row + row) + block.k, block.rows, rows[row], tile, r);
+      }
+      // Rows that only fill the tile.
+      for (int r = tile.rows; r < height; ++r) {
+        for (int d = 0; d < tile.count; ++d) {
+          for (int step = 0; step < block.steps(); ++step) {
+            std::memset(tile.digits + ((step * kMaxDigits + d) * height + r) * kStepRows, 0, kStepRows);
+          }
         }
       }
     }

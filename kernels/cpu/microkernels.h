@@ -52,6 +52,13 @@ struct GroupBlock {
   int steps() const { return (rows + kStepRows - 1) / kStepRows; }
 };
 
+// What a row of x is in the rows of K of one block.
+struct RowInBlock {
+  int lowest_bit = 24;  // the unit is 2^(lowest_bit - 24)
+  int count = 1;        // digits that it needs
+  bool finite = true;   // false: its digits are those of a row of zeros
+};
+
 // Some rows of x, in the rows of K of one block. Does not own.
 struct RowTile {
   // [step][kMaxDigits][height][kStepRows]; digit 0 weighs least. Zero after the
@@ -59,31 +66,26 @@ struct RowTile {
   std::int8_t* digits;
   // [kMaxDigits][height], minus the sum of a row's digits, as 16 bits, zeros above.
   std::int32_t* minus_sums;
-  float* units;  // [height], what digit 0 counts: a power of 2
-  int height;    // rows of memory: kTileRows, or what `dot` takes
-  int rows;      // true rows of x
-  int count;     // digits that any of the rows needs
-};
-
-// What a row of x is in one block.
-struct RowInBlock {
-  float unit = 1;
-  int count = 1;        // digits
-  bool finite = true;   // false: its digits are those of a row of zeros
+  float* units;         // [height], what digit 0 counts: a power of 2
+  std::int16_t* places;  // [height], which row of the totals a row is
+  int height;           // rows of memory, at most kTileRows
+  int rows;             // true rows of x
+  int count;            // digits that any of the rows needs
 };
 
 struct Microkernels {
-  // Writes `rows` of K of one row of x as digits, into row `row` of the tile; all
-  // digits that the row needs and no other, with their sums.
-  RowInBlock (*split)(const std::uint16_t* x, int rows, const RowTile& tile, int row);
+  // `rows` of K of one row of x.
+  RowInBlock (*measure)(const std::uint16_t* x, int rows);
+  // Writes them as digits into row `row` of the tile, all tile.count, with their
+  // sums and their unit. `as` is what measure() said.
+  void (*split)(const std::uint16_t* x, int rows, const RowInBlock& as, const RowTile& tile, int row);
   // Unpacks codes in registers: for few rows of x, when reading the codes is the
-  // cost. totals: [tile.rows, kTileColumns]. tile.height <= kMaxDotRows.
+  // cost. totals: [rows, kTileColumns], by place. tile.height <= kMaxDotRows.
   void (*dot)(const GroupBlock& block, const RowTile& tile, float* totals);
   // Unpacks the codes to a panel of kPanelBytes, in an order of the instruction
   // set's own.
   void (*unpack)(const GroupBlock& block, void* panel);
-  // What `dot` computes, from a panel, for several tiles of one height, at most
-  // kTileRows, whose totals follow each other, [height, kTileColumns] each.
+  // What `dot` computes, from a panel, for several tiles.
   void (*multiply_panel)(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count,
                          float* totals);
   // multiply_panel needs tiles of the height kTileRows.

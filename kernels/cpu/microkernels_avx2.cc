@@ -51,16 +51,25 @@ struct Avx2 {
                                            _mm256_maddubs_epi16((__m256i)high, Digits(digits + 4)));
     return acc + (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
   }
-  static void StoreHalf8(const float* from, std::uint16_t* to) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                     _mm256_cvtps_ph(_mm256_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  static F RoundWide(const std::int32_t* sums, std::ptrdiff_t digit_stride, int count) {
+    __m128 halves[2];
+    for (int h = 0; h < 2; ++h) {
+      __m256d value = _mm256_setzero_pd();
+      for (int d = count - 1; d >= 0; --d) {
+        const auto* const p = reinterpret_cast<const __m128i*>(sums + d * digit_stride + 4 * h);
+        value = _mm256_fmadd_pd(value, _mm256_set1_pd(256), _mm256_cvtepi32_pd(_mm_loadu_si128(p)));
+      }
+      halves[h] = _mm256_cvtpd_ps(value);
+    }
+    return _mm256_set_m128(halves[1], halves[0]);
   }
-  static void AddHalf8(const float* addend, std::uint16_t* y) {
-    const __m128i rounded = _mm256_cvtps_ph(_mm256_loadu_ps(addend), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m256 sum =
-        _mm256_add_ps(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(y))), _mm256_cvtph_ps(rounded));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(y),
-                     _mm256_cvtps_ph(sum, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  static __m128i ToHalf(F v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static void StoreHalf(const float* from, std::uint16_t* to) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), ToHalf(Load(from)));
+  }
+  static void AddHalf(const float* addend, std::uint16_t* y) {
+    const F sum = _mm256_add_ps(LoadHalf(y), _mm256_cvtph_ps(ToHalf(Load(addend))));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), ToHalf(sum));
   }
 };
 

@@ -9,7 +9,7 @@
 
 // From here on, and only in this file: nothing above may be a template that
 // another file instantiates too.
-#pragma GCC target("avx512f,avx512bw,avx512vnni,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx512vnni,fma,f16c,prefer-vector-width=512")
 // g++ 12 takes the undefined pass-through operand of its own intrinsics for an
 // uninitialized variable (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -53,16 +53,26 @@ struct Avx512 {
     const __m512i sum = _mm512_dpbusd_epi32((__m512i)acc, (__m512i)low, Digits(digits));
     return (I)_mm512_dpbusd_epi32(sum, (__m512i)high, Digits(digits + 4));
   }
-  static void StoreHalf8(const float* from, std::uint16_t* to) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                     _mm256_cvtps_ph(_mm256_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  static F RoundWide(const std::int32_t* sums, std::ptrdiff_t digit_stride, int count) {
+    __m256 halves[2];
+    for (int h = 0; h < 2; ++h) {
+      __m512d value = _mm512_setzero_pd();
+      for (int d = count - 1; d >= 0; --d) {
+        const auto* const p = reinterpret_cast<const __m256i*>(sums + d * digit_stride + 8 * h);
+        value = _mm512_fmadd_pd(value, _mm512_set1_pd(256), _mm512_cvtepi32_pd(_mm256_loadu_si256(p)));
+      }
+      halves[h] = _mm512_cvtpd_ps(value);
+    }
+    const __m512d low = _mm512_castpd256_pd512(_mm256_castps_pd(halves[0]));
+    return _mm512_castpd_ps(_mm512_insertf64x4(low, _mm256_castps_pd(halves[1]), 1));
   }
-  static void AddHalf8(const float* addend, std::uint16_t* y) {
-    const __m128i rounded = _mm256_cvtps_ph(_mm256_loadu_ps(addend), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m256 sum =
-        _mm256_add_ps(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(y))), _mm256_cvtph_ps(rounded));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(y),
-                     _mm256_cvtps_ph(sum, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  static __m256i ToHalf(F v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static void StoreHalf(const float* from, std::uint16_t* to) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), ToHalf(Load(from)));
+  }
+  static void AddHalf(const float* addend, std::uint16_t* y) {
+    const F sum = _mm512_add_ps(LoadHalf(y), _mm512_cvtph_ps(ToHalf(Load(addend))));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), ToHalf(sum));
   }
 };
 
@@ -114,21 +124,32 @@ void LeaveAmx() { asm volatile("ldtilecfg %0" : : "m"(settings_before)); }
 // q - z as bytes, [step][part][kStepRows / 4][kAmxColumns][4]: registers of four
 // consecutive k a column. Zero after the last row.
 void UnpackAmx(const GroupBlock& block, void* panel) {
-  auto* const to = static_cast<std::uint8_t*>(panel);
+  auto* to = static_cast<std::uint8_t*>(panel);
+  const __m512i mask = _mm512_set1_epi32(0x0F0F0F0F);
+  __m512i zeros[kAmxParts];
   for (int part = 0; part < kAmxParts; ++part) {
-    const __m512i zeros = _mm512_mullo_epi32((__m512i)Avx512::Zeros(block.zeros + part * kAmxColumns),
-                                             _mm512_set1_epi32(0x01010101));
-    const __m512i mask = _mm512_set1_epi32(0x0F0F0F0F);
-    for (int row = 0; row < block.steps() * kStepRows / 8; ++row) {
-      std::uint8_t* const two_rows = to + (row / 8 * kAmxParts + part) * kTileBytes + row % 8 * 2 * kStepRows;
-      __m512i low = _mm512_setzero_si512(), high = _mm512_setzero_si512();
-      if (row < block.rows / 8) {
-        const __m512i words = _mm512_loadu_si512(block.words + row * kTileColumns + part * kAmxColumns);
-        low = _mm512_sub_epi8(_mm512_and_si512(words, mask), zeros);
-        high = _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi32(words, 4), mask), zeros);
-      }
+    zeros[part] = _mm512_mullo_epi32((__m512i)Avx512::Zeros(block.zeros + part * kAmxColumns),
+                                     _mm512_set1_epi32(0x01010101));
+  }
+  const std::uint32_t* from = block.words;
+  for (int row = 0; row < block.rows / 8; ++row, from += kTileColumns) {
+    std::uint8_t* const rows = to + row / 8 * kAmxParts * kTileBytes + row % 8 * 2 * kStepRows;
+    for (int part = 0; part < kAmxParts; ++part) {
+      const __m512i words = _mm512_loadu_si512(from + part * kAmxColumns);
+      // The same rows of the next block: a tile's rows of all of K are one stream,
+      // but not that of the tiles of a strip.
+      __builtin_prefetch(from + block.rows / 8 * kTileColumns + part * kAmxColumns);
+      std::uint8_t* const two_rows = rows + part * kTileBytes;
+      const __m512i low = _mm512_sub_epi8(_mm512_and_si512(words, mask), zeros[part]);
+      const __m512i high = _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi32(words, 4), mask), zeros[part]);
       _mm512_storeu_si512(two_rows, low);
       _mm512_storeu_si512(two_rows + kStepRows, high);
+    }
+  }
+  if (const int rest = block.rows % kStepRows; rest != 0) {
+    to += (block.steps() - 1) * kAmxParts * kTileBytes;
+    for (int part = 0; part < kAmxParts; ++part) {
+      std::memset(to + part * kTileBytes + rest / 4 * kStepRows, 0, static_cast<std::size_t>(kTileBytes - rest / 4 * kStepRows));
     }
   }
 }
@@ -171,6 +192,15 @@ void MultiplyDigits(int count, const RowTile& tile, int digit, const std::uint8_
       return MultiplyDigits<4>(tile, digit, panel, steps);
   }
 }
+// A quarter of a tile's digits, for one of the kAmxParts products before it.
+void Prefetch(const RowTile& tile, int part, int steps) {
+  for (int step = 0; step < steps; ++step) {
+    const std::int8_t* const digits = tile.digits + step * kMaxDigits * kTileBytes;
+    for (int i = part * tile.count * kTileRows / kAmxParts; i < (part + 1) * tile.count * kTileRows / kAmxParts; ++i) {
+      __builtin_prefetch(digits + i * kStepRows);
+    }
+  }
+}
 void StoreSums(int count, std::int32_t* sums) {
   constexpr int kInts = kTileRows * kAmxColumns;
   StoreTile<0>(sums);
@@ -187,9 +217,9 @@ void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile*
   Loops<Avx512>::LoadScales(block.scales, scales);
   const int steps = block.steps();
   const auto add = [&](int i) {
-    const int part = i % kAmxParts;
-    Loops<Avx512>::AddTile(tiles[i / kAmxParts], sums[i % 2], kAmxColumns, kAmxColumns, scales + part * kAmxColumns,
-                           totals + i / kAmxParts * kTileRows * kTileColumns + part * kAmxColumns);
+    const RowTile& tile = tiles[i / kAmxParts];
+    const int part = i % kAmxParts * kAmxColumns;
+    Loops<Avx512>::AddRows(tile, sums[i % 2], kAmxColumns, kAmxColumns, scales + part, totals + part);
   };
   // While the tile unit multiplies, the vector units round and add what it
   // multiplied before.
@@ -199,6 +229,7 @@ void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile*
     const std::uint8_t* const part = static_cast<const std::uint8_t*>(panel) + i % kAmxParts * kTileBytes;
     const int count = tile.count < kInRegisters ? tile.count : kInRegisters;
     MultiplyDigits(count, tile, 0, part, steps);
+    Prefetch(tiles[(i / kAmxParts + 1) % tile_count], i % kAmxParts, steps);
     if (i > 0) add(i - 1);
     StoreSums(count, sums[i % 2]);
     if (tile.count > kInRegisters) {

@@ -39,12 +39,13 @@ struct Portable {
     for (int i = 0; i < 4; ++i) acc += (low >> 8 * i & 15) * digits[i] + (high >> 8 * i & 15) * digits[4 + i];
     return acc;
   }
-  static void StoreHalf8(const float* from, std::uint16_t* to) {
-    for (int i = 0; i < 8; ++i) to[i] = ToHalf(from[i]);
+  static F RoundWide(const std::int32_t* sums, std::ptrdiff_t digit_stride, int count) {
+    double value = 0;
+    for (int d = count - 1; d >= 0; --d) value = value * 256 + sums[d * digit_stride];
+    return static_cast<float>(value);
   }
-  static void AddHalf8(const float* addend, std::uint16_t* y) {
-    for (int i = 0; i < 8; ++i) y[i] = ToHalf(FromHalf(y[i]) + FromHalf(ToHalf(addend[i])));
-  }
+  static void StoreHalf(const float* from, std::uint16_t* to) { *to = ToHalf(*from); }
+  static void AddHalf(const float* addend, std::uint16_t* y) { *y = ToHalf(FromHalf(*y) + FromHalf(ToHalf(*addend))); }
 };
 
 }  // namespace

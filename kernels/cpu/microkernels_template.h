@@ -2,8 +2,8 @@
 // many int32) and F (floats), with +, &, |, << and >> by the compiler; LoadInts,
 // StoreInts, Load, Store, Broadcast, FromInts, Mul, Fma, LoadHalf; Zeros (a byte a
 // lane), TimesZeros (z times the low 16 bits of a number), Dot (eight codes, in the
-// bytes of two vectors, times eight digits); and for blocks of eight values
-// StoreHalf8, AddHalf8.
+// bytes of two vectors, times eight digits), RoundWide (sums of five or six digits,
+// added in float64, which holds their 51 bits, to a float); StoreHalf, AddHalf.
 #ifndef KERNELS_CPU_MICROKERNELS_TEMPLATE_H_
 #define KERNELS_CPU_MICROKERNELS_TEMPLATE_H_
 
@@ -43,13 +43,6 @@ struct PanelSource {
   }
 };
 
-// Numbers of 52 bits, from digits that the paths for fewer do not know.
-inline float RoundWide(const std::int32_t* sums, std::ptrdiff_t digit_stride, int count) {
-  double value = 0;  // an integer below 2^51 throughout
-  for (int d = count - 1; d >= 0; --d) value = value * 256 + sums[d * digit_stride];
-  return static_cast<float>(value);
-}
-
 template <class V>
 struct Loops {
   using F = typename V::F;
@@ -57,7 +50,38 @@ struct Loops {
 
   // --- x to digits
 
-  static void StoreDigits(const std::uint32_t* biased, int rows, int shift, const RowTile& tile, int digit, int row) {
+  static int MantissaOf(int magnitude) { return (magnitude & 1023) | (magnitude >> 10 != 0 ? 1024 : 0); }
+  // |x| = mantissa 2^(place - 24)
+  static int PlaceOf(int magnitude) { return magnitude >> 10 != 0 ? (magnitude >> 10) - 1 : 0; }
+
+  static RowInBlock Measure(const std::uint16_t* x, int rows) {
+    constexpr int kNone = 1 << 10;
+    int largest = 0, lowest = kNone;
+    for (int i = 0; i < rows; ++i) {
+      const int magnitude = x[i] & 0x7FFF;
+      const int mantissa = MantissaOf(magnitude);
+      // The last bit that is set, as a power of two, whose exponent tells its place.
+      const float last = static_cast<float>(mantissa & -mantissa);
+      std::int32_t last_bits;
+      std::memcpy(&last_bits, &last, sizeof last);
+      const int bit = magnitude == 0 ? kNone : PlaceOf(magnitude) + (last_bits >> 23) - 127;
+      lowest = bit < lowest ? bit : lowest;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    RowInBlock row;
+    row.finite = largest < 0x7C00;
+    if (largest == 0 || !row.finite) return row;
+    row.lowest_bit = lowest;
+    // The magnitudes that so many balanced digits hold: 127 (1 + 256 + ...).
+    const int up = PlaceOf(largest) - lowest;
+    const auto top = static_cast<std::int64_t>(MantissaOf(largest));
+    const std::int64_t most = up >= 0 ? top << up : top >> -up;
+    for (std::int64_t holds = 127; holds < most; holds = holds * 256 + 127) ++row.count;
+    return row;
+  }
+
+  // biased: numbers whose byte at `shift` is the digit plus 128.
+  static void StoreDigit(const std::uint32_t* biased, int rows, int shift, const RowTile& tile, int digit, int row) {
     int sum = 0;
     for (int step = 0; step * kStepRows < rows; ++step) {
       std::int8_t* const to = tile.digits + ((step * kMaxDigits + digit) * tile.height + row) * kStepRows;
@@ -70,65 +94,48 @@ struct Loops {
     tile.minus_sums[digit * tile.height + row] = -sum & 0xFFFF;
   }
 
-  static RowInBlock Split(const std::uint16_t* x, int rows, const RowTile& tile, int row) {
-    // |x| = mantissa 2^(place - 24)
-    std::int32_t mantissa[kMaxBlockRows], place[kMaxBlockRows];
-    int largest = 0, lowest = kMaxBlockRows;
-    for (int i = 0; i < rows; ++i) {
-      const int magnitude = x[i] & 0x7FFF;
-      const int exponent = magnitude >> 10;
-      mantissa[i] = (magnitude & 1023) | (exponent != 0 ? 1024 : 0);
-      place[i] = exponent != 0 ? exponent - 1 : 0;
-      // The last bit that is set, as a power of two, whose exponent tells its place.
-      const float last = static_cast<float>(mantissa[i] & -mantissa[i]);
-      std::int32_t last_bits;
-      std::memcpy(&last_bits, &last, sizeof last);
-      const int bit = mantissa[i] == 0 ? kMaxBlockRows : place[i] + (last_bits >> 23) - 127;
-      lowest = bit < lowest ? bit : lowest;
-      largest = magnitude > largest ? magnitude : largest;
-    }
-    std::uint32_t biased[kMaxBlockRows];
-    RowInBlock result;
-    if (largest == 0 || largest >= 0x7C00) {
-      result.finite = largest == 0;
-      for (int i = 0; i < rows; ++i) biased[i] = 0x80;
-      StoreDigits(biased, rows, 0, tile, 0, row);
-      return result;
-    }
-    const std::int32_t unit_bits = (lowest - 24 + 127) << 23;
-    std::memcpy(&result.unit, &unit_bits, sizeof unit_bits);
-
-    // The magnitudes that so many balanced digits hold: 127 (1 + 256 + ...).
-    const int exponent = largest >> 10;
-    const auto top = static_cast<std::int64_t>((largest & 1023) | (exponent != 0 ? 1024 : 0));
-    const int up = (exponent != 0 ? exponent - 1 : 0) - lowest;
-    const std::int64_t most = up >= 0 ? top << up : top >> -up;
-    for (std::int64_t holds = 127; holds < most; holds = holds * 256 + 127) ++result.count;
-
+  static void Split(const std::uint16_t* x, int rows, const RowInBlock& as, const RowTile& tile, int row) {
+    const std::int32_t unit_bits = (as.lowest_bit - 24 + 127) << 23;
+    std::memcpy(tile.units + row, &unit_bits, sizeof unit_bits);
     // Adding 128 to every digit makes them the bytes of an unsigned number.
     constexpr std::uint64_t kBias = 0x808080808080;
-    if (result.count <= 4) {
+    std::uint32_t biased[kMaxBlockRows];
+    int digit = 0;
+    if (!as.finite) {
+      for (int i = 0; i < rows; ++i) biased[i] = static_cast<std::uint32_t>(kBias);
+      digit = 4;  // as if they were written
+      for (int d = 0; d < tile.count && d < digit; ++d) StoreDigit(biased, rows, 8 * d, tile, d, row);
+    } else if (as.count <= 4) {
       for (int i = 0; i < rows; ++i) {
-        const int left = place[i] - lowest > 0 ? place[i] - lowest : 0;
-        const int right = lowest - place[i] > 0 ? lowest - place[i] : 0;
-        const std::int32_t value = mantissa[i] << left >> right;  // one of the two is 0
+        const int magnitude = x[i] & 0x7FFF;
+        const int up = PlaceOf(magnitude) - as.lowest_bit;
+        // One of the two shifts is by 0.
+        const std::int32_t value = MantissaOf(magnitude) << (up > 0 ? up : 0) >> (up < 0 ? -up : 0);
         biased[i] = static_cast<std::uint32_t>((x[i] & 0x8000) != 0 ? -value : value) + static_cast<std::uint32_t>(kBias);
       }
-      for (int d = 0; d < result.count; ++d) StoreDigits(biased, rows, 8 * d, tile, d, row);
-      return result;
+      for (; digit < tile.count && digit < 4; ++digit) StoreDigit(biased, rows, 8 * digit, tile, digit, row);
+    } else {
+      std::uint32_t upper[kMaxBlockRows];
+      for (int i = 0; i < rows; ++i) {
+        const int magnitude = x[i] & 0x7FFF;
+        const int up = PlaceOf(magnitude) - as.lowest_bit;
+        const std::int64_t value = std::int64_t{MantissaOf(magnitude)} << (up > 0 ? up : 0) >> (up < 0 ? -up : 0);
+        const std::uint64_t bits = static_cast<std::uint64_t>((x[i] & 0x8000) != 0 ? -value : value) + kBias;
+        biased[i] = static_cast<std::uint32_t>(bits);
+        upper[i] = static_cast<std::uint32_t>(bits >> 32);
+      }
+      for (; digit < 4; ++digit) StoreDigit(biased, rows, 8 * digit, tile, digit, row);
+      for (; digit < tile.count; ++digit) StoreDigit(upper, rows, 8 * (digit - 4), tile, digit, row);
     }
-    std::uint32_t upper[kMaxBlockRows];
-    for (int i = 0; i < rows; ++i) {
-      const int left = place[i] - lowest > 0 ? place[i] - lowest : 0;
-      const int right = lowest - place[i] > 0 ? lowest - place[i] : 0;
-      const std::int64_t value = static_cast<std::int64_t>(mantissa[i]) << left >> right;
-      const std::uint64_t bits = static_cast<std::uint64_t>((x[i] & 0x8000) != 0 ? -value : value) + kBias;
-      biased[i] = static_cast<std::uint32_t>(bits);
-      upper[i] = static_cast<std::uint32_t>(bits >> 32);
+    // Digits that only other rows need.
+    for (; digit < tile.count; ++digit) ClearDigit((rows + kStepRows - 1) / kStepRows, tile, digit, row);
+  }
+
+  static void ClearDigit(int steps, const RowTile& tile, int digit, int row) {
+    tile.minus_sums[digit * tile.height + row] = 0;
+    for (int step = 0; step < steps; ++step) {
+      std::memset(tile.digits + ((step * kMaxDigits + digit) * tile.height + row) * kStepRows, 0, kStepRows);
     }
-    for (int d = 0; d < 4; ++d) StoreDigits(biased, rows, 8 * d, tile, d, row);
-    for (int d = 4; d < result.count; ++d) StoreDigits(upper, rows, 8 * (d - 4), tile, d, row);
-    return result;
   }
 
   // --- sums of digits times codes
@@ -183,7 +190,7 @@ struct Loops {
 
   // --- digits' sums to a float
 
-  // The sum of the digits' sums, rounded once. A digit's sum is at most
+  // The sum of up to four digits' sums, rounded once. A digit's sum is at most
   // 128 * 128 * 15 < 2^18. Up to two digits fit 31 bits; of more, the low 16 or 20
   // bits and those above are floats each, exactly, and one fused multiply-add
   // rounds their sum.
@@ -200,35 +207,30 @@ struct Loops {
                   V::FromInts((low & 0xFFFF) | ((high & 15) << 16)));
   }
 
+  // totals[place, c] = fma(scale, value of the digits' sums, totals[place, c]) for the rows of a tile.
   template <int kCount>
-  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
-                      const float* scales, float* totals) {
+  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride,
+                      int columns, const float* scales, float* totals) {
     const std::ptrdiff_t digit_stride = tile.height * row_stride;
-    for (int r = 0; r < tile.rows; ++r, sums += row_stride, totals += kTileColumns) {
+    for (int r = 0; r < tile.rows; ++r) {
+      const std::int32_t* const from = sums + r * row_stride;
+      float* const to = totals + tile.places[r] * kTileColumns;
       const F unit = V::Broadcast(tile.units[r]);
       for (int c = 0; c < columns; c += V::kLanes) {
+        F value;
+        if constexpr (kCount <= 4) {
+          value = Round<kCount>(from + c, digit_stride);
+        } else {
+          value = V::RoundWide(from + c, digit_stride, kCount);
+        }
         // A power of two times a half changes no bit of either.
         const F scale = V::Mul(V::Load(scales + c), unit);
-        V::Store(totals + c, V::Fma(scale, Round<kCount>(sums + c, digit_stride), V::Load(totals + c)));
+        V::Store(to + c, V::Fma(scale, value, V::Load(to + c)));
       }
     }
   }
-  static void AddWideRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
-                          const float* scales, float* totals) {
-    float values[kTileColumns];
-    for (int r = 0; r < tile.rows; ++r, sums += row_stride, totals += kTileColumns) {
-      for (int c = 0; c < columns; ++c) values[c] = RoundWide(sums + c, tile.height * row_stride, tile.count);
-      const F unit = V::Broadcast(tile.units[r]);
-      for (int c = 0; c < columns; c += V::kLanes) {
-        const F scale = V::Mul(V::Load(scales + c), unit);
-        V::Store(totals + c, V::Fma(scale, V::Load(values + c), V::Load(totals + c)));
-      }
-    }
-  }
-
-  // totals[r, c] = fma(scale, value of the digits' sums, totals[r, c])
-  static void AddTile(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
-                      const float* scales, float* totals) {
+  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride,
+                      int columns, const float* scales, float* totals) {
     switch (tile.count) {
       case 1:
         return AddRows<1>(tile, sums, row_stride, columns, scales, totals);
@@ -238,8 +240,10 @@ struct Loops {
         return AddRows<3>(tile, sums, row_stride, columns, scales, totals);
       case 4:
         return AddRows<4>(tile, sums, row_stride, columns, scales, totals);
+      case 5:
+        return AddRows<5>(tile, sums, row_stride, columns, scales, totals);
       default:
-        return AddWideRows(tile, sums, row_stride, columns, scales, totals);
+        return AddRows<6>(tile, sums, row_stride, columns, scales, totals);
     }
   }
 
@@ -254,7 +258,7 @@ struct Loops {
     alignas(64) float scales[kTileColumns];
     LoadScales(block.scales, scales);
     SumTile(block, WordSource<V>{block.words}, tile, sums);
-    AddTile(tile, sums, kTileColumns, kTileColumns, scales, totals);
+    AddRows(tile, sums, kTileColumns, kTileColumns, scales, totals);
   }
 
   static void Unpack(const GroupBlock& block, void* panel) {
@@ -276,22 +280,39 @@ struct Loops {
     LoadScales(block.scales, scales);
     for (int t = 0; t < tile_count; ++t) {
       SumTile(block, PanelSource<V>{static_cast<const std::uint32_t*>(panel)}, tiles[t], sums);
-      AddTile(tiles[t], sums, kTileColumns, kTileColumns, scales, totals + t * tiles[t].height * kTileColumns);
+      AddRows(tiles[t], sums, kTileColumns, kTileColumns, scales, totals);
     }
   }
 
+  // Columns of a tile are a multiple of 8, vectors may be longer.
   static void FloatToHalf(const float* from, std::uint16_t* to, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 8) V::StoreHalf8(from + i, to + i);
+    std::ptrdiff_t i = 0;
+    for (; i + V::kLanes <= count; i += V::kLanes) V::StoreHalf(from + i, to + i);
+    if (i == count) return;
+    float rest[V::kLanes] = {};
+    std::uint16_t halves[V::kLanes];
+    std::memcpy(rest, from + i, static_cast<std::size_t>(count - i) * sizeof(float));
+    V::StoreHalf(rest, halves);
+    std::memcpy(to + i, halves, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
   }
   // The float32 sum of two halves, rounded to half, is the correctly rounded sum
   // of halves: 24 bits are at least 2 x 11 + 2 (Figueroa, When is double rounding
   // innocuous?, 1995).
   static void AccumulateHalf(const float* addend, std::uint16_t* y, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 8) V::AddHalf8(addend + i, y + i);
+    std::ptrdiff_t i = 0;
+    for (; i + V::kLanes <= count; i += V::kLanes) V::AddHalf(addend + i, y + i);
+    if (i == count) return;
+    float rest[V::kLanes] = {};
+    std::uint16_t halves[V::kLanes] = {};
+    std::memcpy(rest, addend + i, static_cast<std::size_t>(count - i) * sizeof(float));
+    std::memcpy(halves, y + i, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
+    V::AddHalf(rest, halves);
+    std::memcpy(y + i, halves, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
   }
 
   static const Microkernels& Table() {
-    static constexpr Microkernels kTable = {Split,   Dot,     Unpack,      MultiplyPanel, /*full_tiles=*/false,
+    static constexpr Microkernels kTable = {Measure, Split,   Dot,         Unpack,        MultiplyPanel,
+                                            /*full_tiles=*/false,
                                             nullptr, nullptr, FloatToHalf, AccumulateHalf};
     return kTable;
   }

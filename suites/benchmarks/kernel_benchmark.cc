@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -46,6 +47,21 @@ at::Tensor RandomWords(at::IntArrayRef shape) {
     to[i] = static_cast<std::int32_t>(state ^ (state >> 13));
   }
   return words;
+}
+
+// As a norm leaves them: about the normal distribution of variance 1 (the sum of
+// twelve uniform numbers). What x holds matters to kernels that look at it.
+at::Tensor Activations(std::int64_t m, std::int64_t k, at::ScalarType dtype) {
+  at::Tensor x = at::empty({m, k}, at::kFloat);
+  std::uint64_t state = 1;
+  for (float& value : std::span(x.mutable_data_ptr<float>(), static_cast<std::size_t>(m * k))) {
+    value = -6;
+    for (int i = 0; i < 12; ++i) {
+      state = state * 6364136223846793005U + 1442695040888963407U;
+      value += static_cast<float>(state >> 40) * 0x1p-24F;
+    }
+  }
+  return x.to(dtype);
 }
 
 kernels::QuantizedLinear RandomLayer(kernels::Format format, const LayerSize& size) {
@@ -108,7 +124,7 @@ void RunKernel(benchmark::State& state, const kernels::KernelIdentity& identity,
                bool ordered) {
   const kernels::Int4Matmul& kernel = KernelFor(identity, size);
   const at::ScalarType dtype = identity.family == "tinygemm" ? at::kBFloat16 : at::kHalf;
-  at::Tensor x = at::full({m, size.k}, 0.25, dtype);
+  const at::Tensor x = Activations(m, size.k, dtype);
   benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
   for (auto _ : state) {
     benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
