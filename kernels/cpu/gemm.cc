@@ -211,8 +211,8 @@ class Problem {
 
   const std::uint16_t* x_;
   const std::int64_t m_;
-  std::vector<RowTile> tiles_;         // [block][row tile]
-  std::vector<std::uint8_t> finite_;   // [block][row]
+  std::vector<RowTile> tiles_;        // [block][row tile]
+  std::vector<std::uint8_t> finite_;  // [block][row]
   std::atomic<bool> all_finite_{true};
 };
 
@@ -420,7 +420,8 @@ void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int6
       for (std::int64_t index = worker; index < tasks; index += pool.workers()) {
         const std::int64_t output = index / slices, slice = index % slices;
         const Task task(problem, output);
-        task.Accumulate(first_blocks[static_cast<std::size_t>(slice)], first_blocks[static_cast<std::size_t>(slice + 1)]);
+        task.Accumulate(first_blocks[static_cast<std::size_t>(slice)],
+                        first_blocks[static_cast<std::size_t>(slice + 1)]);
         const std::lock_guard lock(locks[output]);
         for (std::int64_t i = 0; i < task.tiles(); ++i) AddTile(problem, task, i, to);
       }

@@ -66,11 +66,11 @@ struct RowTile {
   std::int8_t* digits;
   // [kMaxDigits][height], minus the sum of a row's digits, as 16 bits, zeros above.
   std::int32_t* minus_sums;
-  float* units;         // [height], what digit 0 counts: a power of 2
+  float* units;          // [height], what digit 0 counts: a power of 2
   std::int16_t* places;  // [height], which row of the totals a row is
-  int height;           // rows of memory, at most kTileRows
-  int rows;             // true rows of x
-  int count;            // digits that any of the rows needs
+  int height;            // rows of memory, at most kTileRows
+  int rows;              // true rows of x
+  int count;             // digits that any of the rows needs
 };
 
 struct Microkernels {

@@ -25,6 +25,20 @@ struct Avx2 {
   using I = Ints;
   static I LoadInts(const void* p) { return (I)_mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   static void StoreInts(void* p, I v) { _mm256_storeu_si256(static_cast<__m256i*>(p), (__m256i)v); }
+  static void StoreBytes(std::int8_t* p, I v) {
+    const __m256i order = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,  //
+                                           0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m256i bytes = _mm256_shuffle_epi8((__m256i)v, order);
+    const int halves[2] = {_mm256_extract_epi32(bytes, 0), _mm256_extract_epi32(bytes, 4)};
+    std::memcpy(p, halves, sizeof halves);
+  }
+  static I BroadcastInt(std::int32_t v) { return (I)_mm256_set1_epi32(v); }
+  static I Add(I a, I b) { return (I)_mm256_add_epi32((__m256i)a, (__m256i)b); }
+  static I Min(I a, I b) { return (I)_mm256_min_epi32((__m256i)a, (__m256i)b); }
+  static I Max(I a, I b) { return (I)_mm256_max_epi32((__m256i)a, (__m256i)b); }
+  static I IfZero(I v) { return (I)_mm256_cmpeq_epi32((__m256i)v, _mm256_setzero_si256()); }
+  static I ToInts(F v) { return (I)_mm256_cvtps_epi32(v); }
+  static I BitsOf(F v) { return (I)v; }
   static F Load(const float* p) { return _mm256_loadu_ps(p); }
   static void Store(float* p, F v) { _mm256_storeu_ps(p, v); }
   static F Broadcast(float x) { return _mm256_set1_ps(x); }

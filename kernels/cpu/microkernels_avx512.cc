@@ -29,6 +29,16 @@ struct Avx512 {
   using I = Ints;
   static I LoadInts(const void* p) { return (I)_mm512_loadu_si512(p); }
   static void StoreInts(void* p, I v) { _mm512_storeu_si512(p, (__m512i)v); }
+  static void StoreBytes(std::int8_t* p, I v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8((__m512i)v));
+  }
+  static I BroadcastInt(std::int32_t v) { return (I)_mm512_set1_epi32(v); }
+  static I Add(I a, I b) { return (I)_mm512_add_epi32((__m512i)a, (__m512i)b); }
+  static I Min(I a, I b) { return (I)_mm512_min_epi32((__m512i)a, (__m512i)b); }
+  static I Max(I a, I b) { return (I)_mm512_max_epi32((__m512i)a, (__m512i)b); }
+  static I IfZero(I v) { return v == 0; }
+  static I ToInts(F v) { return (I)_mm512_cvtps_epi32(v); }
+  static I BitsOf(F v) { return (I)v; }
   static F Load(const float* p) { return _mm512_loadu_ps(p); }
   static void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
   static F Broadcast(float x) { return _mm512_set1_ps(x); }
@@ -128,8 +138,8 @@ void UnpackAmx(const GroupBlock& block, void* panel) {
   const __m512i mask = _mm512_set1_epi32(0x0F0F0F0F);
   __m512i zeros[kAmxParts];
   for (int part = 0; part < kAmxParts; ++part) {
-    zeros[part] = _mm512_mullo_epi32((__m512i)Avx512::Zeros(block.zeros + part * kAmxColumns),
-                                     _mm512_set1_epi32(0x01010101));
+    zeros[part] =
+        _mm512_mullo_epi32((__m512i)Avx512::Zeros(block.zeros + part * kAmxColumns), _mm512_set1_epi32(0x01010101));
   }
   const std::uint32_t* from = block.words;
   for (int row = 0; row < block.rows / 8; ++row, from += kTileColumns) {
@@ -149,7 +159,8 @@ void UnpackAmx(const GroupBlock& block, void* panel) {
   if (const int rest = block.rows % kStepRows; rest != 0) {
     to += (block.steps() - 1) * kAmxParts * kTileBytes;
     for (int part = 0; part < kAmxParts; ++part) {
-      std::memset(to + part * kTileBytes + rest / 4 * kStepRows, 0, static_cast<std::size_t>(kTileBytes - rest / 4 * kStepRows));
+      std::memset(to + part * kTileBytes + rest / 4 * kStepRows, 0,
+                  static_cast<std::size_t>(kTileBytes - rest / 4 * kStepRows));
     }
   }
 }
@@ -209,8 +220,7 @@ void StoreSums(int count, std::int32_t* sums) {
   if (count > 3) StoreTile<3>(sums + 3 * kInts);
 }
 
-void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count,
-                      float* totals) {
+void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count, float* totals) {
   constexpr int kInRegisters = 4;
   alignas(64) std::int32_t sums[2][kMaxDigits * kTileRows * kAmxColumns];
   alignas(64) float scales[kTileColumns];

@@ -26,6 +26,14 @@ struct Portable {
     return value;
   }
   static void StoreInts(void* p, I v) { std::memcpy(p, &v, sizeof v); }
+  static void StoreBytes(std::int8_t* p, I v) { *p = static_cast<std::int8_t>(v); }
+  static I BroadcastInt(std::int32_t v) { return v; }
+  static I Add(I a, I b) { return static_cast<I>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b)); }
+  static I Min(I a, I b) { return a < b ? a : b; }
+  static I Max(I a, I b) { return a > b ? a : b; }
+  static I IfZero(I v) { return v == 0 ? -1 : 0; }
+  static I ToInts(F v) { return static_cast<I>(v); }
+  static I BitsOf(F v) { return LoadInts(&v); }
   static F Load(const float* p) { return *p; }
   static void Store(float* p, F v) { *p = v; }
   static F Broadcast(float x) { return x; }

@@ -1,6 +1,8 @@
 // The loops of microkernels.h over a class V of vector operations: kLanes, I (that
-// many int32) and F (floats), with +, &, |, << and >> by the compiler; LoadInts,
-// StoreInts, Load, Store, Broadcast, FromInts, Mul, Fma, LoadHalf; Zeros (a byte a
+// many int32) and F (floats), with +, -, &, |, << and >> by the compiler; LoadInts,
+// StoreInts, StoreBytes (the low ones), BroadcastInt, Add (modulo 2^32), Min, Max,
+// IfZero (all bits where it is, else none), Load, Store, Broadcast, FromInts,
+// ToInts, BitsOf, Mul, Fma, LoadHalf; Zeros (a byte a
 // lane), TimesZeros (z times the low 16 bits of a number), Dot (eight codes, in the
 // bytes of two vectors, times eight digits), RoundWide (sums of five or six digits,
 // added in float64, which holds their 51 bits, to a float); StoreHalf, AddHalf.
@@ -50,82 +52,103 @@ struct Loops {
 
   // --- x to digits
 
-  static int MantissaOf(int magnitude) { return (magnitude & 1023) | (magnitude >> 10 != 0 ? 1024 : 0); }
-  // |x| = mantissa 2^(place - 24)
-  static int PlaceOf(int magnitude) { return magnitude >> 10 != 0 ? (magnitude >> 10) - 1 : 0; }
+  // Halves as floats, `rows` of them, zeros up to a whole vector.
+  static void Widen(const std::uint16_t* x, int rows, float (&to)[kMaxBlockRows]) {
+    int i = 0;
+    for (; i + V::kLanes <= rows; i += V::kLanes) V::Store(to + i, V::LoadHalf(x + i));
+    if (i == rows) return;
+    std::uint16_t rest[V::kLanes] = {};
+    for (int j = i; j < rows; ++j) rest[j - i] = x[j];
+    V::Store(to + i, V::LoadHalf(rest));
+  }
 
   static RowInBlock Measure(const std::uint16_t* x, int rows) {
-    constexpr int kNone = 1 << 10;
-    int largest = 0, lowest = kNone;
-    for (int i = 0; i < rows; ++i) {
-      const int magnitude = x[i] & 0x7FFF;
-      const int mantissa = MantissaOf(magnitude);
-      // The last bit that is set, as a power of two, whose exponent tells its place.
-      const float last = static_cast<float>(mantissa & -mantissa);
-      std::int32_t last_bits;
-      std::memcpy(&last_bits, &last, sizeof last);
-      const int bit = magnitude == 0 ? kNone : PlaceOf(magnitude) + (last_bits >> 23) - 127;
-      lowest = bit < lowest ? bit : lowest;
-      largest = magnitude > largest ? magnitude : largest;
+    constexpr std::int32_t kMantissa = 0x7FFFFF, kHiddenBit = 0x800000, kInfinity = 0x7F800000, kNone = 1 << 10;
+    float widened[kMaxBlockRows];
+    Widen(x, rows, widened);
+    I largest = V::BroadcastInt(0), lowest = V::BroadcastInt(2 * kNone);
+    for (int i = 0; i < rows; i += V::kLanes) {
+      const I bits = V::BitsOf(V::Load(widened + i)) & 0x7FFFFFFF;
+      largest = V::Max(largest, bits);
+      // The last bit of the mantissa that is set, as a power of two, whose exponent
+      // tells its place. A half that is not zero is a normal float.
+      const I mantissa = (bits & kMantissa) | kHiddenBit;
+      const I place = (bits >> 23) + (V::BitsOf(V::FromInts(mantissa & -mantissa)) >> 23);
+      lowest = V::Min(lowest, place + (V::IfZero(bits) & kNone));
     }
+    std::int32_t lanes[V::kLanes], low = 2 * kNone, high = 0;
+    V::StoreInts(lanes, largest);
+    for (const std::int32_t lane : lanes) high = lane > high ? lane : high;
+    V::StoreInts(lanes, lowest);
+    for (const std::int32_t lane : lanes) low = lane < low ? lane : low;
+
     RowInBlock row;
-    row.finite = largest < 0x7C00;
-    if (largest == 0 || !row.finite) return row;
-    row.lowest_bit = lowest;
-    // The magnitudes that so many balanced digits hold: 127 (1 + 256 + ...).
-    const int up = PlaceOf(largest) - lowest;
-    const auto top = static_cast<std::int64_t>(MantissaOf(largest));
+    row.finite = high < kInfinity;
+    if (high == 0 || !row.finite) return row;
+    // place = (exponent + 127) + (bit of the mantissa + 127); the bit weighs 2^(exponent + bit - 23).
+    row.lowest_bit = low - 2 * 127 - 23 + 24;
+    const int up = (high >> 23) - 127 - 23 + 24 - row.lowest_bit;
+    const auto top = static_cast<std::int64_t>((high & kMantissa) | kHiddenBit);
     const std::int64_t most = up >= 0 ? top << up : top >> -up;
+    // The magnitudes that so many balanced digits hold: 127 (1 + 256 + ...).
     for (std::int64_t holds = 127; holds < most; holds = holds * 256 + 127) ++row.count;
     return row;
   }
 
-  // biased: numbers whose byte at `shift` is the digit plus 128.
-  static void StoreDigit(const std::uint32_t* biased, int rows, int shift, const RowTile& tile, int digit, int row) {
-    int sum = 0;
+  // biased: numbers whose byte at `shift` is the digit plus 128; whole vectors.
+  static void StoreDigit(const std::int32_t* biased, int rows, int shift, const RowTile& tile, int digit, int row) {
+    I sum = V::BroadcastInt(0);
+    std::int8_t digits[kMaxBlockRows];
+    for (int i = 0; i < rows; i += V::kLanes) {
+      const I digit_of = ((V::LoadInts(biased + i) >> shift) & 255) - 128;
+      sum = sum + digit_of;
+      V::StoreBytes(digits + i, digit_of);
+    }
     for (int step = 0; step * kStepRows < rows; ++step) {
       std::int8_t* const to = tile.digits + ((step * kMaxDigits + digit) * tile.height + row) * kStepRows;
       const int count = rows - step * kStepRows < kStepRows ? rows - step * kStepRows : kStepRows;
-      const std::uint32_t* const from = biased + step * kStepRows;
-      for (int i = 0; i < count; ++i) to[i] = static_cast<std::int8_t>((from[i] >> shift) ^ 0x80U);
-      for (int i = 0; i < count; ++i) sum += to[i];
+      std::memcpy(to, digits + step * kStepRows, static_cast<std::size_t>(count));
       std::memset(to + count, 0, static_cast<std::size_t>(kStepRows - count));
     }
-    tile.minus_sums[digit * tile.height + row] = -sum & 0xFFFF;
+    std::int32_t lanes[V::kLanes], total = 0;
+    V::StoreInts(lanes, sum);
+    for (const std::int32_t lane : lanes) total += lane;
+    tile.minus_sums[digit * tile.height + row] = -total & 0xFFFF;
   }
 
   static void Split(const std::uint16_t* x, int rows, const RowInBlock& as, const RowTile& tile, int row) {
-    const std::int32_t unit_bits = (as.lowest_bit - 24 + 127) << 23;
+    const std::int32_t unit_bits = (as.lowest_bit - 24 + 127) << 23, inverse_bits = (24 - as.lowest_bit + 127) << 23;
+    float inverse;
     std::memcpy(tile.units + row, &unit_bits, sizeof unit_bits);
-    // Adding 128 to every digit makes them the bytes of an unsigned number.
-    constexpr std::uint64_t kBias = 0x808080808080;
-    std::uint32_t biased[kMaxBlockRows];
+    std::memcpy(&inverse, &inverse_bits, sizeof inverse);
+    constexpr int kInInts = 4;  // digits
     int digit = 0;
-    if (!as.finite) {
-      for (int i = 0; i < rows; ++i) biased[i] = static_cast<std::uint32_t>(kBias);
-      digit = 4;  // as if they were written
-      for (int d = 0; d < tile.count && d < digit; ++d) StoreDigit(biased, rows, 8 * d, tile, d, row);
-    } else if (as.count <= 4) {
-      for (int i = 0; i < rows; ++i) {
-        const int magnitude = x[i] & 0x7FFF;
-        const int up = PlaceOf(magnitude) - as.lowest_bit;
-        // One of the two shifts is by 0.
-        const std::int32_t value = MantissaOf(magnitude) << (up > 0 ? up : 0) >> (up < 0 ? -up : 0);
-        biased[i] = static_cast<std::uint32_t>((x[i] & 0x8000) != 0 ? -value : value) + static_cast<std::uint32_t>(kBias);
+    if (as.finite) {
+      float widened[kMaxBlockRows];
+      Widen(x, rows, widened);
+      // Adding 128 to every digit makes them the bytes of an unsigned number.
+      std::int32_t biased[kMaxBlockRows];
+      if (as.count <= kInInts) {
+        const I bias = V::BroadcastInt(static_cast<std::int32_t>(0x80808080));
+        const F scale = V::Broadcast(inverse);
+        for (int i = 0; i < rows; i += V::kLanes) {
+          V::StoreInts(biased + i, V::Add(V::ToInts(V::Mul(V::Load(widened + i), scale)), bias));
+        }
+      } else {
+        std::int32_t upper[kMaxBlockRows] = {};
+        for (int i = 0; i < rows; ++i) {
+          const std::int64_t bits = static_cast<std::int64_t>(double{widened[i]} * inverse) + 0x808080808080;
+          biased[i] = static_cast<std::int32_t>(bits);
+          upper[i] = static_cast<std::int32_t>(bits >> 32);
+        }
+        for (int i = rows; i % V::kLanes != 0; ++i) {  // zeros
+          biased[i] = static_cast<std::int32_t>(0x80808080);
+          upper[i] = 0x8080;
+        }
+        for (int d = kInInts; d < as.count; ++d) StoreDigit(upper, rows, 8 * (d - kInInts), tile, d, row);
       }
-      for (; digit < tile.count && digit < 4; ++digit) StoreDigit(biased, rows, 8 * digit, tile, digit, row);
-    } else {
-      std::uint32_t upper[kMaxBlockRows];
-      for (int i = 0; i < rows; ++i) {
-        const int magnitude = x[i] & 0x7FFF;
-        const int up = PlaceOf(magnitude) - as.lowest_bit;
-        const std::int64_t value = std::int64_t{MantissaOf(magnitude)} << (up > 0 ? up : 0) >> (up < 0 ? -up : 0);
-        const std::uint64_t bits = static_cast<std::uint64_t>((x[i] & 0x8000) != 0 ? -value : value) + kBias;
-        biased[i] = static_cast<std::uint32_t>(bits);
-        upper[i] = static_cast<std::uint32_t>(bits >> 32);
-      }
-      for (; digit < 4; ++digit) StoreDigit(biased, rows, 8 * digit, tile, digit, row);
-      for (; digit < tile.count; ++digit) StoreDigit(upper, rows, 8 * (digit - 4), tile, digit, row);
+      for (; digit < as.count && digit < kInInts; ++digit) StoreDigit(biased, rows, 8 * digit, tile, digit, row);
+      digit = as.count;
     }
     // Digits that only other rows need.
     for (; digit < tile.count; ++digit) ClearDigit((rows + kStepRows - 1) / kStepRows, tile, digit, row);
@@ -203,14 +226,13 @@ struct Loops {
     I high = V::LoadInts(sums + (kCount > 2 ? 2 * digit_stride : 0)) + (low >> 16);
     if constexpr (kCount == 3) return V::Fma(V::FromInts(high), V::Broadcast(0x1p16F), V::FromInts(low & 0xFFFF));
     high = high + (V::LoadInts(sums + (kCount > 3 ? 3 * digit_stride : 0)) << 8);
-    return V::Fma(V::FromInts(high >> 4), V::Broadcast(0x1p20F),
-                  V::FromInts((low & 0xFFFF) | ((high & 15) << 16)));
+    return V::Fma(V::FromInts(high >> 4), V::Broadcast(0x1p20F), V::FromInts((low & 0xFFFF) | ((high & 15) << 16)));
   }
 
   // totals[place, c] = fma(scale, value of the digits' sums, totals[place, c]) for the rows of a tile.
   template <int kCount>
-  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride,
-                      int columns, const float* scales, float* totals) {
+  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
+                      const float* scales, float* totals) {
     const std::ptrdiff_t digit_stride = tile.height * row_stride;
     for (int r = 0; r < tile.rows; ++r) {
       const std::int32_t* const from = sums + r * row_stride;
@@ -229,8 +251,8 @@ struct Loops {
       }
     }
   }
-  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride,
-                      int columns, const float* scales, float* totals) {
+  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
+                      const float* scales, float* totals) {
     switch (tile.count) {
       case 1:
         return AddRows<1>(tile, sums, row_stride, columns, scales, totals);
@@ -311,9 +333,16 @@ struct Loops {
   }
 
   static const Microkernels& Table() {
-    static constexpr Microkernels kTable = {Measure, Split,   Dot,         Unpack,        MultiplyPanel,
+    static constexpr Microkernels kTable = {Measure,
+                                            Split,
+                                            Dot,
+                                            Unpack,
+                                            MultiplyPanel,
                                             /*full_tiles=*/false,
-                                            nullptr, nullptr, FloatToHalf, AccumulateHalf};
+                                            nullptr,
+                                            nullptr,
+                                            FloatToHalf,
+                                            AccumulateHalf};
     return kTable;
   }
 };

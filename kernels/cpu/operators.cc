@@ -51,9 +51,8 @@ Weights ViewOf(const char* op, const at::Tensor& words, const at::Tensor& zeros,
   return weights;
 }
 
-at::Tensor Run(const char* op, Gemm gemm, const at::Tensor& x, const at::Tensor& words,
-               const at::Tensor& zeros, const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
-               std::int64_t n) {
+at::Tensor Run(const char* op, Gemm gemm, const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+               const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ", x.scalar_type(),
               " ", x.sizes());
   const Weights weights = ViewOf(op, words, zeros, scales, x.size(1), n);

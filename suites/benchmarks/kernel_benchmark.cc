@@ -100,7 +100,8 @@ const kernels::Int4Matmul& KernelFor(const kernels::KernelIdentity& identity, co
   if (kernel == nullptr) {
     const kernels::KernelRequest request = {identity.family, identity.provider, identity.device};
     // The first format that the kernel reads.
-    for (const kernels::Format format : {kernels::Format::kAwq, kernels::Format::kGptq, kernels::Format::kTorchaoTilePacked}) {
+    for (const kernels::Format format :
+         {kernels::Format::kAwq, kernels::Format::kGptq, kernels::Format::kTorchaoTilePacked}) {
       try {
         kernel = kernels::MakeInt4Matmul(request, RandomLayer(format, size));
         break;

@@ -129,6 +129,42 @@ ROW_OPS_INLINE void Store(Fp16* p, Vec v) {
 }
 #endif
 
+// a b + c, rounded once.
+#if defined(__AVX512F__)
+ROW_OPS_INLINE Vec Fma(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+#elif defined(__FMA__)
+ROW_OPS_INLINE Vec Fma(Vec a, Vec b, Vec c) {
+  __m256 x[2], y[2], z[2];
+  std::memcpy(x, &a, sizeof a);
+  std::memcpy(y, &b, sizeof b);
+  std::memcpy(z, &c, sizeof c);
+  for (int i = 0; i < 2; ++i) z[i] = _mm256_fmadd_ps(x[i], y[i], z[i]);
+  std::memcpy(&c, z, sizeof c);
+  return c;
+}
+#else
+// In float64, where the product is exact; the sum, where it is not, is made odd, so
+// that rounding it again to float32 is rounding once (Boldo and Melquiond, Emulation
+// of FMA and correctly rounded sums, 2008).
+ROW_OPS_INLINE float FmaOf(float a, float b, float c) {
+  const double product = static_cast<double>(a) * b;
+  double sum = product + c;
+  const double added = sum - product;
+  const double error = (product - (sum - added)) + (c - added);
+  std::int64_t bits;
+  std::memcpy(&bits, &sum, sizeof bits);
+  if ((error > 0 || error < 0) && (bits & 1) == 0) {
+    bits += (error > 0) == (sum > 0) ? 1 : -1;
+    std::memcpy(&sum, &bits, sizeof bits);
+  }
+  return static_cast<float>(sum);
+}
+ROW_OPS_INLINE Vec Fma(Vec a, Vec b, Vec c) {
+  for (int i = 0; i < kLanes; ++i) c[i] = FmaOf(a[i], b[i], c[i]);
+  return c;
+}
+#endif
+
 // The first `n` lanes; the others are zero, and stay unwritten.
 template <class T>
 ROW_OPS_INLINE Vec LoadPart(const T* p, std::int64_t n) {
@@ -252,7 +288,7 @@ struct Ops {
       for (int c = 0; c < C; ++c) w[c] = LoadPart(weight + c * k + i, k - i);
       for (int r = 0; r < R; ++r) {
         const Vec v = LoadPart(x + r * k + i, k - i);
-        for (int c = 0; c < C; ++c) sum[r][c] += v * w[c];
+        for (int c = 0; c < C; ++c) sum[r][c] = Fma(v, w[c], sum[r][c]);
       }
     }
     for (int r = 0; r < R; ++r) {
@@ -296,8 +332,8 @@ struct Ops {
       Vec key[V];
       for (int v = 0; v < V; ++v) key[v] = Load(block + (v * head_dim + d) * kLanes);
       for (int l = 0; l < L; ++l) {
-        const float q = query[l * query_stride + d];
-        for (int v = 0; v < V; ++v) sum[l][v] += q * key[v];
+        const Vec q = Broadcast(query[l * query_stride + d]);
+        for (int v = 0; v < V; ++v) sum[l][v] = Fma(q, key[v], sum[l][v]);
       }
     }
     for (int l = 0; l < L; ++l) {
@@ -331,8 +367,8 @@ struct Ops {
       Vec value[V];
       for (int v = 0; v < V; ++v) value[v] = Load(values + s * value_stride + v * kLanes);
       for (int l = 0; l < L; ++l) {
-        const float w = weights[l * stride + s];
-        for (int v = 0; v < V; ++v) sum[l][v] += w * value[v];
+        const Vec w = Broadcast(weights[l * stride + s]);
+        for (int v = 0; v < V; ++v) sum[l][v] = Fma(w, value[v], sum[l][v]);
       }
     }
     for (int l = 0; l < L; ++l) {
