@@ -36,9 +36,9 @@ void Seed(std::uint64_t seed) {
   generator.set_current_seed(seed);
 }
 
-std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, const std::string& provider,
-                                                  std::int64_t k, std::int64_t n,
-                                                  const std::map<std::string, std::string>& options) {
+std::unique_ptr<kernels::Int4Matmul> RandomKernel(const kernels::KernelRequest& request, std::int64_t k,
+                                                  std::int64_t n) {
+  const std::string& family = request.family;
   kernels::QuantizedLinear layer;
   layer.name = "random";
   layer.format = family == "tinygemm" ? Format::kTorchaoTilePacked : family == "gptq" ? Format::kGptq : Format::kAwq;
@@ -54,7 +54,7 @@ std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, con
     layer.qzeros = RandomWords({k / kGroup, n / 8});
     layer.scales = RandomScales({k / kGroup, n}, at::kHalf);
   }
-  return kernels::MakeInt4Matmul({family, provider, "cuda", options}, layer);
+  return kernels::MakeInt4Matmul(request, layer);
 }
 
 at::Tensor RandomInput(const std::string& family, std::int64_t m, std::int64_t k) {
