@@ -66,17 +66,18 @@ class Switch {
   const bool before_;
 };
 
-std::string DigestOf(const suites::LogitRows& rows) {
-  const suites::LogitRows host = rows.OnHost();
-  return gtest_determinism::ToHex(gtest_determinism::TreeDigest(host.RowAddress(0), host.bytes()));
+// Of the first `count` rows, on the host.
+std::string DigestOf(const suites::LogitRows& rows, std::int64_t count) {
+  return gtest_determinism::ToHex(
+      gtest_determinism::TreeDigest(rows.RowAddress(0), static_cast<std::size_t>(count) * rows.row_bytes()));
 }
 
 struct Entrant {
   Variant variant;
   std::unique_ptr<suites::Qwen3Engine> engine;
   std::string error;
-  std::set<std::string> patterns;
-  std::vector<double> prefill_us, decode_us;  // the first round, which is dropped, with them
+  std::set<std::string> prefill_patterns, patterns;  // of the logits of the first token, and of all
+  std::vector<double> prefill_us, decode_us;         // the first round, which is dropped, with them
 };
 
 class Models {
@@ -87,7 +88,7 @@ class Models {
     for (const Entrant& entrant : entrants_) {
       if (entrant.variant.name == variant.name) return;
     }
-    entrants_.push_back({variant, nullptr, "", {}, {}, {}});
+    entrants_.push_back({variant, nullptr, "", {}, {}, {}, {}});
   }
   const ComparisonRow& RowFor(bool decode) {
     if (!measured_) {
@@ -120,6 +121,7 @@ class Models {
         options.max_model_len = selection_.prompt + selection_.steps + 1;
         entrant.engine = suites::Qwen3Engine::Load(*checkpoint, options);
         Generate(entrant);  // captures the graph
+        entrant.prefill_patterns.clear();
         entrant.patterns.clear();
         entrant.prefill_us.clear();
         entrant.decode_us.clear();
@@ -143,7 +145,7 @@ class Models {
         cell.provider = entrant.variant.name;
         cell.us = us;
         cell.runs = static_cast<int>(entrant.decode_us.size());
-        cell.patterns = static_cast<int>(entrant.patterns.size());
+        cell.patterns = static_cast<int>((of_decode ? entrant.patterns : entrant.prefill_patterns).size());
         cell.error = entrant.error;
         (of_decode ? decode : prefill).cells.push_back(cell);
       }
@@ -163,7 +165,9 @@ class Models {
     }
     const Switch deterministic(entrant.variant.ordered);
     const suites::Generation generation = entrant.engine->Generate(prompt, {.max_tokens = selection_.steps + 1});
-    entrant.patterns.insert(DigestOf(generation.step_logits));
+    const suites::LogitRows logits = generation.step_logits.OnHost();
+    entrant.prefill_patterns.insert(DigestOf(logits, 1));
+    entrant.patterns.insert(DigestOf(logits, logits.rows));
     entrant.prefill_us.push_back(1e6 * generation.prefill_seconds);
     entrant.decode_us.push_back(1e6 * generation.decode_seconds / selection_.steps);
   }
