@@ -36,7 +36,7 @@ std::string SizeText(const ComparisonRow& row) {
 const ComparisonCell* Quickest(const ComparisonRow& row) {
   const ComparisonCell* best = nullptr;
   for (const ComparisonCell& cell : row.cells) {
-    if (cell.us.empty() || cell.provider == "cublas_fp16") continue;
+    if (cell.us.empty() || cell.wrong() || cell.provider == "cublas_fp16") continue;
     if (best == nullptr || cell.median() < best->median()) best = &cell;
   }
   return best;
@@ -86,7 +86,7 @@ std::string CellText(const ComparisonRow& row, const std::string& provider) {
   std::string text =
       Number(cell->median()) + " (" + std::to_string(std::lround(100 * row.floor_us / cell->median())) + ")";
   if (cell->patterns > 1) text += " #" + std::to_string(cell->patterns);
-  return text;
+  return (cell->wrong() ? "WRONG " : "") + text;
 }
 
 void WriteRowLine(std::ostream& out, const ComparisonRow& row) {
@@ -167,6 +167,7 @@ void WriteJsonTable(std::ostream& out, const ComparisonTable& table) {
                        {"floor_share", timed ? Json(row.floor_us / cell.median()) : Json(nullptr)},
                        {"runs", cell.runs},
                        {"patterns", cell.patterns},
+                       {"deviation", cell.deviation >= 0 ? Json(cell.deviation) : Json(nullptr)},
                        {"error", cell.error.empty() ? Json(nullptr) : Json(cell.error)}});
     }
     rows.push_back({{"name", row.name},
@@ -222,6 +223,12 @@ void WriteRatioTable(std::ostream& out, const ComparisonTable& table, const std:
 std::vector<std::string> Shortfalls(const ComparisonTable& table) {
   std::vector<std::string> lines;
   for (const ComparisonRow& row : table.rows) {
+    for (const ComparisonCell& cell : row.cells) {
+      if (cell.wrong()) {
+        lines.push_back(cell.provider + ", " + SizeText(row) + ", M = " + std::to_string(row.rows) +
+                        ": the result is wrong");
+      }
+    }
     const ComparisonCell* const ours = row.Find("marlin");
     if (ours == nullptr) continue;
     const auto say = [&](const ComparisonCell& cell, double over, const std::string& what) {
@@ -236,7 +243,7 @@ std::vector<std::string> Shortfalls(const ComparisonTable& table) {
     for (const ComparisonCell& other : row.cells) {
       const bool foreign = other.provider.starts_with("vllm_") || other.provider == "tinygemm" ||
                            (other.provider == "cublas_fp16" && row.rows < 64);
-      if (foreign && !other.us.empty()) limit(*ours, other.median(), 1, other.provider);
+      if (foreign && !other.us.empty() && !other.wrong()) limit(*ours, other.median(), 1, other.provider);
     }
     if (row.rows <= 16) limit(*ours, row.floor_us, 1.5, "the floor");
     if (const ComparisonCell* const half = row.Find("cublas_fp16"); half != nullptr && row.rows >= 512) {

@@ -18,9 +18,14 @@ struct ComparisonCell {
   std::string path;            // for people, which way the kernel took; may be empty
   std::vector<double> us;      // by round
   int runs = 0, patterns = 0;  // repetitions on the same input, and the distinct bit patterns among them
-  std::string error;           // why there are no times; one line
+  // Of the result, relative to exact arithmetic; negative where it was not compared.
+  double deviation = -1;
+  std::string error;  // why there are no times; one line
 
   double median() const { return Median(us); }
+  // The result is not the product: beyond what half precision explains, or NaN.
+  bool wrong() const { return !(deviation <= kLargestDeviation); }
+  static constexpr double kLargestDeviation = 0.01;
 };
 
 struct ComparisonRow {
@@ -46,7 +51,8 @@ struct ComparisonTable {
 };
 
 // "27.2 (64)": the median in microseconds and the share of the floor in percent;
-// "27.2 (64) #20" where repetitions gave 20 bit patterns; "error"; "-" for none.
+// "27.2 (64) #20" where repetitions gave 20 bit patterns; "WRONG 27.2 (64)" where the
+// result is not the product; "error"; "-" for none.
 std::string CellText(const ComparisonRow& row, const std::string& provider);
 
 // One row in one line, as soon as it is there: "o 4096x4096, M = 1, floor 2.9 us: marlin 7.2 (40), ...".
@@ -56,8 +62,8 @@ void WriteConsoleTable(std::ostream& out, const ComparisonTable& table);
 // A Markdown table in the same order, the quickest INT4 cell of a row in bold, with
 // its legend, the ceilings and the errors.
 void WriteMarkdownTable(std::ostream& out, const ComparisonTable& table);
-// {device, ceilings, rounds, rows: [{name, k, n, rows, bytes, flops, floor_us,
-// cells: [{provider, path, median_us, us, floor_share, runs, patterns, error}]}]}.
+// {device, ceilings, rounds, rows: [{name, k, n, rows, bytes, flops, floor_us, cells:
+// [{provider, path, median_us, us, floor_share, runs, patterns, deviation, error}]}]}.
 void WriteJsonTable(std::ostream& out, const ComparisonTable& table);
 
 // Median of `provider` over that of `base`, by rows (down) and name (across), as a

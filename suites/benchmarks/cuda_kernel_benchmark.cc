@@ -31,6 +31,7 @@
 #include "suites/benchmarks/cuda_timing.h"
 #include "suites/device/device_layers.h"
 #include "suites/device/device_patterns.h"
+#include "suites/device/reference_columns.h"
 
 namespace quant_suites {
 namespace {
@@ -58,12 +59,6 @@ struct Provider {
   bool TakesRows(std::int64_t rows) const { return identity.family != "tinygemm" || rows <= kMaxTinygemmRows; }
 };
 
-// The option is there once the kernels have it.
-template <typename Request>
-constexpr bool kHasBatchInvariance = requires(Request request) {
-  request.batch_invariant = true;
-};
-
 // Opens nothing, so that a list of benchmarks takes no time.
 std::vector<Provider> AllProviders(const Selection& selection) {
   std::vector<Provider> providers = {{"cublas_fp16", {}}};
@@ -74,7 +69,7 @@ std::vector<Provider> AllProviders(const Selection& selection) {
     providers.push_back({name, identity});
     if (!identity.ordered_op.empty()) providers.push_back({name + "_ordered", identity, true});
   }
-  if constexpr (kHasBatchInvariance<kernels::KernelRequest>) {
+  if (kernels::KernelRequest request; SetBatchInvariant(request, true)) {
     const std::size_t count = providers.size();
     for (std::size_t i = 0; i < count; ++i) {
       if (providers[i].identity.provider != "builtin") continue;
@@ -93,11 +88,10 @@ std::vector<Provider> AllProviders(const Selection& selection) {
   return providers;
 }
 
-template <typename Request = kernels::KernelRequest>
-std::unique_ptr<kernels::Int4Matmul> MakeLayer(const Provider& provider, const LayerSize& size) {
-  Request request{provider.identity.family, provider.identity.provider, "cuda"};
-  if constexpr (kHasBatchInvariance<Request>) request.batch_invariant = provider.batch_invariant;
-  return suites::RandomKernel(request, size.k, size.n);
+std::unique_ptr<kernels::Int4Matmul> MakeLayer(const Provider& provider, const kernels::QuantizedLinear& layer) {
+  kernels::KernelRequest request{provider.identity.family, provider.identity.provider, "cuda"};
+  SetBatchInvariant(request, provider.batch_invariant);
+  return kernels::MakeInt4Matmul(request, layer);
 }
 
 // Layers of the same random bits for all of a size's providers that read them.
@@ -112,10 +106,15 @@ class Weights {
           for (int i = 0; i <= static_cast<int>(bytes / half_bytes); ++i) {
             halves_.push_back(suites::RandomHalves(size.n, size.k).mul(0.01).t());
           }
+          references_[KeyOf(provider)] = suites::ReferenceOf(halves_.front());
           continue;
         }
         auto& layers = layers_[KeyOf(provider)];
-        for (auto i = static_cast<int>(layers.size()); i < copies; ++i) layers.push_back(MakeLayer(provider, size));
+        while (static_cast<int>(layers.size()) < copies) {
+          const kernels::QuantizedLinear layer = suites::RandomLayer(provider.identity.family, size.k, size.n);
+          if (layers.empty()) references_[KeyOf(provider)] = suites::ReferenceOf(layer);
+          layers.push_back(MakeLayer(provider, layer));
+        }
       } catch (const std::exception& error) {
         errors_[provider.name] = FirstLine(error);
       }
@@ -131,12 +130,17 @@ class Weights {
       for (const at::Tensor& w : halves_) calls.emplace_back([halves, &w] { return at::mm(halves, w); });
       return calls;
     }
-    const at::Tensor x = provider.identity.family == "tinygemm" ? bfloats : halves;
+    const at::Tensor& x = InputOf(provider, halves, bfloats);
     for (const auto& layer : layers_.at(KeyOf(provider))) {
       calls.emplace_back(
           [x, &layer, ordered = provider.ordered] { return ordered ? layer->ForwardOrdered(x) : layer->Forward(x); });
     }
     return calls;
+  }
+  // Of the first call's result.
+  double DeviationOf(const Provider& provider, const std::function<at::Tensor()>& first, const at::Tensor& halves,
+                     const at::Tensor& bfloats) const {
+    return suites::RelativeError(first(), InputOf(provider, halves, bfloats), references_.at(KeyOf(provider)));
   }
   std::string PathOf(const Provider& provider, std::int64_t rows) const {
     return provider.cublas() ? "at::mm" : layers_.at(KeyOf(provider)).front()->PathFor(rows);
@@ -147,7 +151,12 @@ class Weights {
     return provider.identity.family + "/" + provider.identity.provider + (provider.batch_invariant ? "/invariant" : "");
   }
 
+  static const at::Tensor& InputOf(const Provider& provider, const at::Tensor& halves, const at::Tensor& bfloats) {
+    return provider.identity.family == "tinygemm" ? bfloats : halves;
+  }
+
   std::map<std::string, std::vector<std::unique_ptr<kernels::Int4Matmul>>> layers_;
+  std::map<std::string, suites::ReferenceColumns> references_;
   std::vector<at::Tensor> halves_;  // [K, N]
   std::map<std::string, std::string> errors_;
 };
@@ -181,6 +190,7 @@ ComparisonRow MeasureRow(const LayerSize& size, std::int64_t m, const std::vecto
     try {
       const auto calls = weights.Calls(provider, halves, bfloats);
       cell.path = weights.PathOf(provider, m);
+      cell.deviation = weights.DeviationOf(provider, calls.front(), halves, bfloats);
       cell.runs = selection.pattern_runs;
       cell.patterns = suites::CountPatterns(calls.front(), selection.pattern_runs).distinct;
       std::vector<std::function<void()>> timed;

@@ -36,6 +36,7 @@ constexpr const char* kShape = "qwen3-8b";
 struct Variant {
   std::string name, format, compute, family, provider;
   bool ordered = false;  // under PyTorch's deterministic switch
+  bool batch_invariant = false;
 };
 
 std::vector<Variant> AllVariants(const Selection& selection) {
@@ -45,6 +46,9 @@ std::vector<Variant> AllVariants(const Selection& selection) {
                                    {"gptq", "gptq", "fp16", "gptq", "builtin"},
                                    {"gptq_ordered", "gptq", "fp16", "gptq", "builtin", true},
                                    {"pytorch_int4", "torchao", "bf16", "tinygemm", "auto"}};
+  if (kernels::KernelRequest request; SetBatchInvariant(request, true)) {
+    variants.push_back({"awq_marlin_invariant", "awq", "fp16", "marlin", "builtin", false, true});
+  }
   if (!selection.op_libraries.empty() || !kernels::FindOpLibraries().empty()) {
     variants.push_back({"vllm_awq_marlin", "awq", "fp16", "marlin", "vllm"});
     variants.push_back({"vllm_awq", "awq", "fp16", "awq", "vllm"});
@@ -118,6 +122,7 @@ class Models {
         suites::Qwen3Options options;
         options.compute = entrant.variant.compute;
         options.kernel = {entrant.variant.family, entrant.variant.provider, "cuda"};
+        SetBatchInvariant(options.kernel, entrant.variant.batch_invariant);
         options.max_model_len = selection_.prompt + selection_.steps + 1;
         entrant.engine = suites::Qwen3Engine::Load(*checkpoint, options);
         Generate(entrant);  // captures the graph

@@ -57,6 +57,8 @@ void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit u
                                    state.counters["floor_us"] = measured.floor_us;
                                    state.counters["floor_share"] = measured.floor_us / us;
                                    state.counters["patterns"] = cell->patterns;
+                                   if (cell->deviation >= 0) state.counters["deviation"] = cell->deviation;
+                                   if (cell->wrong()) throw std::runtime_error("the result is not the product");
                                    state.SetLabel(cell->path);
                                  } catch (const std::exception& error) {
                                    state.SkipWithError(FirstLine(error).c_str());

@@ -51,7 +51,7 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
     parsed.exit_code = 0;
   } catch (const CLI::ParseError& error) {
     std::cerr << "quant_benchmarks: " << error.what() << "\n";
-    parsed.exit_code = 1;
+    parsed.exit_code = 2;
   }
   if (s.rows.empty()) s.rows = {1, 16, 64, 512, 3790};
   if (all_rows) s.rows = {1, 2, 4, 8, 16, 17, 32, 64, 128, 256, 512, 1024, 2048, 3790};

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -91,6 +93,23 @@ TEST(Table, OtherBitsShowInEveryWriter) {
   EXPECT_THAT(Markdown(table), HasSubstr("5.0 (60) #17"));
   EXPECT_EQ(Json(table)["rows"][0]["cells"][0]["patterns"], 1);
   EXPECT_EQ(Json(table)["rows"][0]["cells"][1]["patterns"], 17);
+}
+
+// The negative control of the times: a quick kernel that computes something else is
+// neither the quickest nor silent.
+TEST(Table, AWrongResultIsShownAsSuch) {
+  for (const double deviation : {0.02, 1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    ComparisonCell wrong = Cell("vllm_awq", 1);
+    wrong.deviation = deviation;
+    ComparisonCell right = Cell("marlin", 4);
+    right.deviation = 0.003;
+    const ComparisonTable table = Table({Row(1, 3, {right, wrong})});
+    EXPECT_THAT(Console(table), HasSubstr("WRONG 1.0 (300)"));
+    EXPECT_THAT(Markdown(table), HasSubstr("| **4.0 (75)** | WRONG 1.0 (300) |"));
+    EXPECT_THAT(Shortfalls(table), testing::Contains("vllm_awq, o 4096x4096, M = 1: the result is wrong"));
+    EXPECT_EQ(Json(table)["rows"][0]["cells"][0]["deviation"], 0.003);
+  }
+  EXPECT_THAT(Console(Table({Row(1, 3, {Cell("marlin", 4)})})), Not(HasSubstr("WRONG")));
 }
 
 TEST(Table, OneColumnForEachProviderInOrder) {

@@ -44,6 +44,9 @@ TEST(CudaBenchmarks, OneTableOfAllProviders) {
       // came from the cache; the ceilings themselves are known to a few percent.
       EXPECT_LT(cell["floor_share"], 1.1) << cell;
       EXPECT_EQ(cell["runs"], 20);
+      // Halves round; a result without any difference would not have been compared.
+      EXPECT_GT(cell["deviation"], 1e-6) << cell;
+      EXPECT_LT(cell["deviation"], 5e-3) << cell;
       // Partial sums of one row in arrival order, its twin beside it as the control.
       const bool arrival = cell["provider"] == "gptq" && row["rows"] == 1;
       EXPECT_EQ(cell["patterns"] > 1, arrival) << cell;

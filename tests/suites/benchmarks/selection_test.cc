@@ -39,9 +39,9 @@ TEST(Selection, AllRows) { EXPECT_EQ(Parse({"--all-rows"}).selection.rows.size()
 
 TEST(Selection, SenselessValuesAreRefused) {
   testing::internal::CaptureStderr();
-  EXPECT_EQ(Parse({"--rounds", "0"}).exit_code, 1);
-  EXPECT_EQ(Parse({"--rows", "1,-2"}).exit_code, 1);
-  EXPECT_EQ(Parse({"--rows", "many"}).exit_code, 1);
+  EXPECT_EQ(Parse({"--rounds", "0"}).exit_code, 2);
+  EXPECT_EQ(Parse({"--rows", "1,-2"}).exit_code, 2);
+  EXPECT_EQ(Parse({"--rows", "many"}).exit_code, 2);
   EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("quant_benchmarks: "));
 }
 
