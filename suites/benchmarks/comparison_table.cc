@@ -53,6 +53,24 @@ std::vector<std::string> Errors(const ComparisonTable& table) {
   return lines;
 }
 
+// "marlin 2.9e-04, awq 3.0e-04": the largest of each provider; "" where nothing was compared.
+std::string DeviationsText(const ComparisonTable& table) {
+  std::string text;
+  for (const std::string& provider : table.Providers()) {
+    double largest = -1;
+    for (const ComparisonRow& row : table.rows) {
+      if (const ComparisonCell* const cell = FindAny(row, provider); cell != nullptr && !cell->us.empty()) {
+        largest = std::isnan(cell->deviation) ? cell->deviation : std::max(largest, cell->deviation);
+      }
+    }
+    if (largest < 0) continue;
+    char number[32];
+    std::snprintf(number, sizeof number, " %.1e", largest);
+    text += (text.empty() ? "" : ", ") + provider + number;
+  }
+  return text;
+}
+
 std::string CeilingsText(const ComparisonTable& table) {
   char text[160];
   std::snprintf(text, sizeof text, "read %.0f GB/s, matmul %.0f TFLOP/s, medians of %d interleaved rounds",
@@ -119,6 +137,7 @@ void WriteConsoleTable(std::ostream& out, const ComparisonTable& table) {
       out << "  " << std::string(widths[i] - line[i].size(), ' ') << line[i];
     out << "\n";
   }
+  if (const std::string text = DeviationsText(table); !text.empty()) out << "largest deviation: " << text << "\n";
   for (const std::string& error : Errors(table)) out << "error: " << error << "\n";
 }
 
@@ -147,6 +166,9 @@ void WriteMarkdownTable(std::ostream& out, const ComparisonTable& table) {
       out << " " << mark << CellText(row, provider) << mark << " |";
     }
     out << "\n";
+  }
+  if (const std::string text = DeviationsText(table); !text.empty()) {
+    out << "\nLargest deviation from exact arithmetic, relative: " << text << ".\n";
   }
   const std::vector<std::string> errors = Errors(table);
   if (!errors.empty()) out << "\n";

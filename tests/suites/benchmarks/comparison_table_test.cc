@@ -112,6 +112,17 @@ TEST(Table, AWrongResultIsShownAsSuch) {
   EXPECT_THAT(Console(Table({Row(1, 3, {Cell("marlin", 4)})})), Not(HasSubstr("WRONG")));
 }
 
+TEST(Table, TheLargestDeviationOfEachProvider) {
+  ComparisonCell small = Cell("marlin", 4), large = Cell("marlin", 4), broken = Cell("awq", 4);
+  small.deviation = 2e-4;
+  large.deviation = 3e-4;
+  broken.deviation = std::nan("");
+  const ComparisonTable table = Table({Row(1, 3, {large, broken, Cell("gptq", 4)}), Row(2, 3, {small})});
+  EXPECT_THAT(Console(table), HasSubstr("largest deviation: marlin 3.0e-04, awq nan\n"));
+  EXPECT_THAT(Markdown(table), HasSubstr("relative: marlin 3.0e-04, awq nan.\n"));
+  EXPECT_THAT(Console(Table({Row(1, 3, {Cell("gptq", 4)})})), Not(HasSubstr("deviation")));
+}
+
 TEST(Table, OneColumnForEachProviderInOrder) {
   const ComparisonTable table = Table(
       {Row(1, 3, {Cell("cublas_fp16", 15), Cell("marlin", 4)}), Row(64, 3, {Cell("marlin", 5), Cell("tinygemm", 9)})});
