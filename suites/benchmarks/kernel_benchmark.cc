@@ -3,7 +3,8 @@
 //
 // Every kernel registered for the CPU is there, with ATen's (tinygemm, bfloat16) and
 // OpenVINO's beside it. Layers are made at first use and kept, so that
-// repetitions of different kernels can be interleaved.
+// repetitions of different kernels can be interleaved. Beside the time: how many bit
+// patterns five runs on the same input gave.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -11,12 +12,15 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <tuple>
 
+#include "gtest_determinism/digest.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/int4_pack.h"
 #include "suites/benchmarks/openvino_matmul.h"
@@ -96,6 +100,23 @@ const kernels::Int4Matmul& KernelFor(const kernels::KernelIdentity& identity, co
   return *kernel;
 }
 
+// Bit patterns of so many runs on the same input; counted at a benchmark's first
+// repetition and kept.
+constexpr int kPatternRuns = 5;
+double PatternsOf(const std::string& key, const std::function<at::Tensor()>& run) {
+  static std::map<std::string, double> counted;
+  const auto [it, added] = counted.try_emplace(key, 0);
+  if (added) {
+    std::set<std::string> seen;
+    for (int i = 0; i < kPatternRuns; ++i) {
+      const at::Tensor y = run().contiguous();
+      seen.insert(gtest_determinism::ToHex(gtest_determinism::TreeDigest(y.const_data_ptr(), y.nbytes())));
+    }
+    it->second = static_cast<double>(seen.size());
+  }
+  return it->second;
+}
+
 void SetCounters(benchmark::State& state, const LayerSize& size, std::int64_t m) {
   const double multiplications = static_cast<double>(m) * static_cast<double>(size.k) * static_cast<double>(size.n);
   state.counters["FLOP/s"] = benchmark::Counter(2 * multiplications, benchmark::Counter::kIsIterationInvariantRate);
@@ -108,12 +129,15 @@ void RunKernel(benchmark::State& state, const kernels::KernelIdentity& identity,
                bool ordered) {
   const kernels::Int4Matmul& kernel = KernelFor(identity, size);
   const at::ScalarType dtype = identity.family == "tinygemm" ? at::kBFloat16 : at::kHalf;
-  at::Tensor x = at::full({m, size.k}, 0.25, dtype);
+  const at::Tensor x = RandomWords({m, size.k}).to(at::kFloat).mul(0x1p-30).to(dtype);  // -2..2
   benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
   for (auto _ : state) {
     benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
   }
   SetCounters(state, size, m);
+  state.counters["patterns"] =
+      PatternsOf(identity.family + (ordered ? "_ordered/" : "/") + size.name + "/" + std::to_string(m),
+                 [&] { return ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x); });
 }
 
 [[maybe_unused]] void RunOpenVino(benchmark::State& state, const LayerSize& size, std::int64_t m) {
