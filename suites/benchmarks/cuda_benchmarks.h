@@ -17,6 +17,10 @@ void RegisterCudaBenchmarks(const Selection& selection, ComparisonTable* matmuls
 // between cudaProfilerStart() and cudaProfilerStop(), each in an NVTX range
 // "gate_up/m:16/marlin". Returns how many; throws std::runtime_error without a device.
 int RunMatmulsOnce(const Selection& selection);
+// The operations of the middle layer, in a prefill and in a decode step, and those
+// behind the last layer in the latter, of each variant of `selection`, in the same
+// way: "decode/attention/awq_marlin". Decoding is eager.
+int RunModelsOnce(const Selection& selection);
 
 }  // namespace quant_suites
 

@@ -9,6 +9,9 @@
 #include <ATen/Context.h>
 #include <benchmark/benchmark.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
+#include <cuda_profiler_api.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include <cstdint>
 #include <iostream>
@@ -76,6 +79,22 @@ std::string DigestOf(const suites::LogitRows& rows, std::int64_t count) {
       gtest_determinism::TreeDigest(rows.RowAddress(0), static_cast<std::size_t>(count) * rows.row_bytes()));
 }
 
+std::unique_ptr<suites::Qwen3Engine> LoadEngine(const Variant& variant, const suites::Checkpoint& checkpoint,
+                                                const Selection& selection) {
+  suites::Qwen3Options options;
+  options.compute = variant.compute;
+  options.kernel = {variant.family, variant.provider, "cuda"};
+  SetBatchInvariant(options.kernel, variant.batch_invariant);
+  options.max_model_len = selection.prompt + selection.steps + 1;
+  return suites::Qwen3Engine::Load(checkpoint, options);
+}
+
+std::vector<std::int64_t> PromptFor(const suites::Qwen3Engine& engine, std::int64_t length) {
+  std::vector<std::int64_t> prompt;
+  for (std::int64_t i = 0; i < length; ++i) prompt.push_back((i * 7919 + 11) % engine.vocab_size());
+  return prompt;
+}
+
 struct Entrant {
   Variant variant;
   std::unique_ptr<suites::Qwen3Engine> engine;
@@ -119,12 +138,7 @@ class Models {
         if (checkpoint == nullptr) {
           checkpoint = std::make_unique<suites::RandomCheckpoint>(config, entrant.variant.format);
         }
-        suites::Qwen3Options options;
-        options.compute = entrant.variant.compute;
-        options.kernel = {entrant.variant.family, entrant.variant.provider, "cuda"};
-        SetBatchInvariant(options.kernel, entrant.variant.batch_invariant);
-        options.max_model_len = selection_.prompt + selection_.steps + 1;
-        entrant.engine = suites::Qwen3Engine::Load(*checkpoint, options);
+        entrant.engine = LoadEngine(entrant.variant, *checkpoint, selection_);
         Generate(entrant);  // captures the graph
         entrant.prefill_patterns.clear();
         entrant.patterns.clear();
@@ -164,10 +178,7 @@ class Models {
   }
 
   void Generate(Entrant& entrant) const {
-    std::vector<std::int64_t> prompt;
-    for (std::int64_t i = 0; i < selection_.prompt; ++i) {
-      prompt.push_back((i * 7919 + 11) % entrant.engine->vocab_size());
-    }
+    const std::vector<std::int64_t> prompt = PromptFor(*entrant.engine, selection_.prompt);
     const Switch deterministic(entrant.variant.ordered);
     const suites::Generation generation = entrant.engine->Generate(prompt, {.max_tokens = selection_.steps + 1});
     const suites::LogitRows logits = generation.step_logits.OnHost();
@@ -248,6 +259,42 @@ void RegisterCudaModels(const Selection& selection, ComparisonTable* table) {
           [decode]() -> const ComparisonRow& { return models->RowFor(decode); }, variant.name);
     }
   }
+}
+
+int RunModelsOnce(const Selection& selection) {
+  OpenDevice(selection);
+  const suites::ModelConfig config = suites::ConfigOfShape(kShape);
+  const int middle = static_cast<int>(config.num_hidden_layers / 2);
+  int operations = 0;
+  for (const Variant& variant : AllVariants(selection)) {
+    if (!selection.Wants(variant.name, selection.variants)) continue;
+    const suites::RandomCheckpoint checkpoint(config, variant.format);
+    const std::unique_ptr<suites::Qwen3Engine> engine = LoadEngine(variant, checkpoint, selection);
+    const std::vector<std::int64_t> prompt = PromptFor(*engine, selection.prompt);
+    const Switch deterministic(variant.ordered);
+    engine->Generate(prompt, {.max_tokens = 2});  // libraries and kernels are loaded now
+    bool open = false;
+    const auto end = [&open] {
+      if (!open) return;
+      nvtxRangePop();
+      C10_CUDA_CHECK(cudaDeviceSynchronize());
+      C10_CUDA_CHECK(cudaProfilerStop());
+      open = false;
+    };
+    engine->SetReplaySink([&](const suites::OpSite& site, const auto&, const auto*, const at::Tensor&) {
+      end();
+      if (site.layer != middle && !(site.layer < 0 && site.step == 1)) return;
+      const std::string range = (site.step == 0 ? "prefill/" : "decode/") + site.op + "/" + variant.name;
+      C10_CUDA_CHECK(cudaDeviceSynchronize());
+      C10_CUDA_CHECK(cudaProfilerStart());
+      nvtxRangePushA(range.c_str());
+      open = true;
+      ++operations;
+    });
+    engine->Generate(prompt, {.max_tokens = 2});
+    end();
+  }
+  return operations;
 }
 
 }  // namespace quant_suites

@@ -88,7 +88,9 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(count, args.data())) return 1;
   try {
     if (selection.once) {
-      std::printf("%d calls\n", quant_suites::RunMatmulsOnce(selection));
+      const bool models = !selection.variants.empty();
+      std::printf("%d calls\n",
+                  models ? quant_suites::RunModelsOnce(selection) : quant_suites::RunMatmulsOnce(selection));
       return 0;
     }
     ComparisonTable matmuls, models;

@@ -4,7 +4,8 @@
 Usage: profile_kernels.py --program build/bin/quant_benchmarks [--ncu ncu] [--csv FILE] [--markdown FILE] [-- ARGUMENTS]
        profile_kernels.py --read FILE      only the table of a CSV file that was kept
 
-ARGUMENTS choose what runs, as for the benchmarks; unset: --layers gate_up --rows 1,16,64,512 and our kernels. Each call
+ARGUMENTS choose what runs, as for the benchmarks; unset: --layers gate_up --rows 1,16,64,512 and our kernels; --variants
+awq_marlin for the operations of a model's middle layer and its head. Each call
 runs once, its caches flushed, under the clocks as they are. The counters need permission for the performance counters
 of the GPU. A row is a kernel: one multiplication may launch several.
 """
@@ -32,7 +33,7 @@ SHARED = "launch__shared_mem_per_block"
 BLOCKS = "launch__grid_size"
 THREADS = "launch__block_size"
 METRICS = [TIME, READ, MEMORY, L2, TENSOR, ISSUE, WARPS, REGISTERS, SHARED, BLOCKS, THREADS]
-RANGE = re.compile(r"\b(qkv|o|gate_up|down)/m:(\d+)/(\w+?)(?=:|\"|$|\s)")
+RANGE = re.compile(r"\b(qkv|o|gate_up|down|prefill|decode)/(?:m:)?(\w+)/(\w+?)(?=:|\"|$|\s)")
 TO_MICROSECONDS = {"ns": 1e-3, "nsecond": 1e-3, "us": 1, "usecond": 1, "ms": 1e3, "msecond": 1e3, "s": 1e6, "second": 1e6}
 TO_MEGABYTES = {"byte": 1e-6, "Kbyte": 1e-3, "Mbyte": 1, "Gbyte": 1e3}
 
@@ -70,7 +71,7 @@ def text_of(value, digits=0):
 
 
 def table(rows, units):
-    lines = ["| layer | M | kernel of | function | us | read MB | memory % | L2 % | tensor % | issue % | warps % | registers "
+    lines = ["| layer or phase | M or operation | kernel of | function | us | read MB | memory % | L2 % | tensor % | issue % | warps % | registers "
              "| shared KB | grid x block | stalls, cycles an instruction |", "|" + "---|" * 15]
     for row in rows:
         found = next((m for m in (RANGE.search(value) for value in row.values()) if m), None)

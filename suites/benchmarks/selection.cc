@@ -43,7 +43,8 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
   app.add_option("--table-json", s.table_json, "Write the tables to this file");
   app.add_option("--table-markdown", s.table_markdown, "Write the tables to this file");
   app.add_flag("--quiet", s.quiet, "Print the tables only");
-  app.add_flag("--once", s.once, "Matmuls: no times, each call once between cudaProfilerStart and Stop, for ncu");
+  app.add_flag("--once", s.once,
+               "No times, each call once between cudaProfilerStart and Stop, for ncu; with --variants of a model");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
