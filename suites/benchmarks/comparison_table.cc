@@ -22,12 +22,17 @@ std::string Ratio(double value) {
   return text;
 }
 
+// Not of what was measured without the device's ceilings.
+bool HasFloor(const ComparisonTable& table) { return table.ceilings.bytes_per_second > 0; }
+
 const ComparisonCell* FindAny(const ComparisonRow& row, const std::string& provider) {
   for (const ComparisonCell& cell : row.cells) {
     if (cell.provider == provider) return &cell;
   }
   return nullptr;
 }
+
+std::string FloorText(const ComparisonRow& row) { return row.floor_us > 0 ? Number(row.floor_us) : "-"; }
 
 std::string SizeText(const ComparisonRow& row) {
   return row.k > 0 ? row.name + " " + std::to_string(row.k) + "x" + std::to_string(row.n) : row.name;
@@ -72,6 +77,7 @@ std::string DeviationsText(const ComparisonTable& table) {
 }
 
 std::string CeilingsText(const ComparisonTable& table) {
+  if (!HasFloor(table)) return "medians of " + std::to_string(table.rounds) + " repetitions";
   char text[160];
   std::snprintf(text, sizeof text, "read %.0f GB/s, matmul %.0f TFLOP/s, medians of %d interleaved rounds",
                 table.ceilings.bytes_per_second * 1e-9, table.ceilings.flops_per_second * 1e-12, table.rounds);
@@ -101,14 +107,14 @@ std::string CellText(const ComparisonRow& row, const std::string& provider) {
   const ComparisonCell* const cell = FindAny(row, provider);
   if (cell == nullptr) return "-";
   if (!cell->error.empty() || cell->us.empty()) return "error";
-  std::string text =
-      Number(cell->median()) + " (" + std::to_string(std::lround(100 * row.floor_us / cell->median())) + ")";
+  std::string text = Number(cell->median());
+  if (row.floor_us > 0) text += " (" + std::to_string(std::lround(100 * row.floor_us / cell->median())) + ")";
   if (cell->patterns > 1) text += " #" + std::to_string(cell->patterns);
   return (cell->wrong() ? "WRONG " : "") + text;
 }
 
 void WriteRowLine(std::ostream& out, const ComparisonRow& row) {
-  out << SizeText(row) << ", M = " << row.rows << ", floor " << Number(row.floor_us) << " us:";
+  out << SizeText(row) << ", M = " << row.rows << ", floor " << FloorText(row) << " us:";
   const char* separator = " ";
   for (const ComparisonCell& cell : row.cells) {
     out << separator << cell.provider << " " << CellText(row, cell.provider);
@@ -122,7 +128,7 @@ void WriteConsoleTable(std::ostream& out, const ComparisonTable& table) {
   std::vector<std::vector<std::string>> lines = {{"layer", "M", "floor us"}};
   lines[0].insert(lines[0].end(), providers.begin(), providers.end());
   for (const ComparisonRow& row : table.rows) {
-    std::vector<std::string> line = {SizeText(row), std::to_string(row.rows), Number(row.floor_us)};
+    std::vector<std::string> line = {SizeText(row), std::to_string(row.rows), FloorText(row)};
     for (const std::string& provider : providers) line.push_back(CellText(row, provider));
     lines.push_back(std::move(line));
   }
@@ -130,7 +136,8 @@ void WriteConsoleTable(std::ostream& out, const ComparisonTable& table) {
   for (const auto& line : lines) {
     for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
   }
-  out << "us (share of the floor in %) #bit patterns, where more than one; " << CeilingsText(table) << "\n";
+  out << (HasFloor(table) ? "us (share of the floor in %)" : "us") << " #bit patterns, where more than one; "
+      << CeilingsText(table) << "\n";
   for (const auto& line : lines) {
     out << line[0] << std::string(widths[0] - line[0].size(), ' ');
     for (std::size_t i = 1; i < line.size(); ++i)
@@ -159,7 +166,7 @@ void WriteMarkdownTable(std::ostream& out, const ComparisonTable& table) {
   for (std::size_t i = 0; i < providers.size(); ++i) out << "---|";
   out << "\n";
   for (const ComparisonRow& row : table.rows) {
-    out << "| " << SizeText(row) << " | " << row.rows << " | " << Number(row.floor_us) << " |";
+    out << "| " << SizeText(row) << " | " << row.rows << " | " << FloorText(row) << " |";
     const ComparisonCell* const best = Quickest(row);
     for (const std::string& provider : providers) {
       const char* const mark = best != nullptr && best->provider == provider ? "**" : "";

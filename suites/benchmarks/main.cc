@@ -1,21 +1,24 @@
 // Runs the registered benchmarks. Unless told otherwise: nine repetitions, those
 // of different benchmarks interleaved, medians reported, so that what else the
-// machine does falls on all of them alike. Those on a GPU have rounds of their own
-// and end in one table.
+// machine does falls on all of them alike. Those on a GPU have rounds of their own.
+// All end in tables, a row for each size, a column for each provider.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
 #include <exception>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "reporters/benchmark_collector.h"
 #include "suites/benchmarks/comparison_table.h"
 #include "suites/benchmarks/cuda_benchmarks.h"
+#include "suites/benchmarks/record_table.h"
 #include "suites/benchmarks/selection.h"
 #include "suites/startup/openmp_wait.h"
 
@@ -37,8 +40,13 @@ void WriteFile(const std::string& path, const std::function<void(std::ostream&)>
   if (!out.flush()) throw std::runtime_error("cannot write " + path);
 }
 
-void WriteTables(const Selection& selection, const ComparisonTable& matmuls, const ComparisonTable& models) {
-  for (const ComparisonTable* table : {&matmuls, &models}) {
+void WriteTables(const Selection& selection, const reporters::RunRecord& record, const ComparisonTable& matmuls,
+                 const ComparisonTable& models) {
+  const ComparisonTable cpu_matmuls = quant_suites::TableOfRecord(record, "int4_matmul");
+  const ComparisonTable cpu_models = quant_suites::TableOfRecord(record, "generation");
+  const std::vector<std::pair<const char*, const ComparisonTable*>> tables = {
+      {"matmuls", &matmuls}, {"models", &models}, {"cpu_matmuls", &cpu_matmuls}, {"cpu_models", &cpu_models}};
+  for (const auto& [name, table] : tables) {
     if (table->rows.empty()) continue;
     std::cout << "\n";
     WriteConsoleTable(std::cout, *table);
@@ -47,14 +55,16 @@ void WriteTables(const Selection& selection, const ComparisonTable& matmuls, con
   for (const std::string& line : shortfalls) std::cout << "not reached: " << line << "\n";
   std::cout.flush();
   WriteFile(selection.table_json, [&](std::ostream& out) {
-    out << "{\"matmuls\": ";
-    WriteJsonTable(out, matmuls);
-    out << ", \"models\": ";
-    WriteJsonTable(out, models);
+    const char* separator = "{";
+    for (const auto& [name, table] : tables) {
+      out << separator << "\"" << name << "\": ";
+      WriteJsonTable(out, *table);
+      separator = ", ";
+    }
     out << "}\n";
   });
   WriteFile(selection.table_markdown, [&](std::ostream& out) {
-    for (const ComparisonTable* table : {&matmuls, &models}) {
+    for (const auto& [name, table] : tables) {
       if (table->rows.empty()) continue;
       WriteMarkdownTable(out, *table);
       out << "\n";
@@ -105,7 +115,7 @@ int main(int argc, char** argv) {
     } else if (collector.errors() > 0) {
       std::fprintf(stderr, "quant_benchmarks: %d benchmarks failed, see ERROR OCCURRED above\n", collector.errors());
     }
-    WriteTables(selection, matmuls, models);
+    WriteTables(selection, record, matmuls, models);
     return collector.ExitCode(matched);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "quant_benchmarks: %s\n", error.what());
