@@ -79,8 +79,10 @@ std::string DeviationsText(const ComparisonTable& table) {
 std::string CeilingsText(const ComparisonTable& table) {
   if (!HasFloor(table)) return "medians of " + std::to_string(table.rounds) + " repetitions";
   char text[160];
-  std::snprintf(text, sizeof text, "read %.0f GB/s, matmul %.0f TFLOP/s, medians of %d interleaved rounds",
-                table.ceilings.bytes_per_second * 1e-9, table.ceilings.flops_per_second * 1e-12, table.rounds);
+  std::snprintf(text, sizeof text,
+                "read %.0f GB/s, matmul %.0f TFLOP/s, an empty kernel %.1f us, medians of %d interleaved rounds",
+                table.ceilings.bytes_per_second * 1e-9, table.ceilings.flops_per_second * 1e-12,
+                table.ceilings.empty_kernel_us, table.rounds);
   return (table.device.empty() ? "" : table.device + ", ") + text;
 }
 

@@ -33,9 +33,11 @@ Ceilings Measure() {
                          2);
   const GraphTimer large({[&] { at::mm(a, b); }}, 1);
   const GraphTimer small({[&] { at::mm(small_a, small_b); }}, 8);
+  const GraphTimer empty({[] { gtest_determinism::internal::LaunchHoldStream(0, c10::cuda::getCurrentCUDAStream()); }},
+                         256);
   const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool();
   std::vector<Contender> contenders;
-  for (const GraphTimer* timer : {&reads, &large, &small}) {
+  for (const GraphTimer* timer : {&reads, &large, &small, &empty}) {
     contenders.push_back({[timer, stream] { timer->Start(stream); }, [timer] { return timer->Microseconds(); }});
   }
   const auto times = MeasureInterleaved(contenders, kRounds, [&] { stream.synchronize(); });
@@ -43,7 +45,8 @@ Ceilings Measure() {
     return 2 * static_cast<double>(size) * static_cast<double>(size) * static_cast<double>(size) / us * 1e6;
   };
   return {.bytes_per_second = static_cast<double>(kReadBytes) / Median(times[0]) * 1e6,
-          .flops_per_second = std::max(rate(kLarge, Median(times[1])), rate(kSmall, Median(times[2])))};
+          .flops_per_second = std::max(rate(kLarge, Median(times[1])), rate(kSmall, Median(times[2]))),
+          .empty_kernel_us = Median(times[3])};
 }
 
 }  // namespace

@@ -37,6 +37,9 @@ double Median(std::vector<double> values);
 struct Ceilings {
   double bytes_per_second = 0;  // of a large read
   double flops_per_second = 0;  // of a large matmul
+  // Of a kernel that does nothing, in a graph behind others of its kind; no part of
+  // the floor. 0 where it was not measured.
+  double empty_kernel_us = 0;
 };
 
 // The least time that so many bytes and operations take: the longer of the two.

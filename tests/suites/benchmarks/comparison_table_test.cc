@@ -49,7 +49,7 @@ ComparisonRow Row(std::int64_t rows, double floor_us, std::vector<ComparisonCell
 ComparisonTable Table(std::vector<ComparisonRow> rows) {
   ComparisonTable table;
   table.device = "a device";
-  table.ceilings = {.bytes_per_second = 3e12, .flops_per_second = 6e14};
+  table.ceilings = {.bytes_per_second = 3e12, .flops_per_second = 6e14, .empty_kernel_us = 1.2};
   table.rounds = 3;
   table.rows = std::move(rows);
   return table;
@@ -137,7 +137,10 @@ TEST(Table, ColumnsOfTheConsoleAreAligned) {
   std::istringstream lines(Console(Table({Row(1, 3, {Cell("marlin", 4)}), Row(3790, 160, {Cell("marlin", 1234)})})));
   std::string line, header;
   std::getline(lines, line);
-  EXPECT_THAT(line, HasSubstr("a device, read 3000 GB/s, matmul 600 TFLOP/s, medians of 3 interleaved rounds"));
+  EXPECT_THAT(
+      line,
+      HasSubstr(
+          "a device, read 3000 GB/s, matmul 600 TFLOP/s, an empty kernel 1.2 us, medians of 3 interleaved rounds"));
   std::getline(lines, header);
   while (std::getline(lines, line)) EXPECT_EQ(line.size(), header.size()) << line;
 }
