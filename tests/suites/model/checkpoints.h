@@ -27,13 +27,19 @@ inline const std::vector<ReferenceCheckpoint>& ReferenceCheckpoints() {
       {"gptq_desc_act", "gptq"},
       {"gptq_asymmetric", "gptq"},
       {"gptq_v2_desc_act", "gptq"},
+      {"gptq_770_asymmetric", "gptq"},
+      {"gptq_770_desc_act", "gptq"},
+      {"gptq_770_v2_symmetric", "gptq"},
+      {"gptq_770_v2_asymmetric", "gptq"},
       {"ct_symmetric", "gptq"},
       {"ct_asymmetric", "gptq"},
       {"ct_actorder", "gptq"},
       {"ct_channel", "gptq"},
       {"torchao", "torchao"},
       {"torchao_012", "torchao"},
+      {"torchao_014_cuda", "torchao"},
       {"torchao_018", "torchao"},
+      {"torchao_018_plain", "torchao"},
   };
   return all;
 }

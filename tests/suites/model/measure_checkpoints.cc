@@ -1,10 +1,12 @@
-// measure_checkpoints [--device cuda] [--provider vllm]: every kernel family on every
+// measure_checkpoints [--device cuda] [--provider vllm] [CHECKPOINT...]: every kernel family on every
 // checkpoint of tests/data/checkpoints, beside the references in float32.
 //
 // Prints a table: the largest difference of the logits of p7 (20 steps, teacher-forced) in
 // float32, and in the 16 bits of each family with its root mean square; then a sentence for
 // each pair that does not go. Exits with 1 where a difference is larger than the tests allow.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -37,14 +39,17 @@ Difference OfSteps(Qwen3Engine& engine, const std::string& checkpoint) {
 
 class Table {
  public:
-  Table(std::string device, std::string provider) : device_(std::move(device)), provider_(std::move(provider)) {}
+  Table(std::string device, std::string provider, std::vector<std::string> names)
+      : device_(std::move(device)), provider_(std::move(provider)), names_(std::move(names)) {}
 
   // False where a difference is too large.
   bool Run() {
     std::printf("| checkpoint | fp32 |");
     for (const char* family : kFamilies) std::printf(" %s |", family);
     std::printf("\n|---|---|---|---|---|---|\n");
-    for (const auto& [name, format] : ReferenceCheckpoints()) Row(name);
+    for (const auto& [name, format] : ReferenceCheckpoints()) {
+      if (names_.empty() || std::find(names_.begin(), names_.end(), name) != names_.end()) Row(name);
+    }
     std::printf("\n");
     for (const auto& [pair, why] : refused_) std::printf("%s: %s\n", pair.c_str(), why.c_str());
     for (const std::string& failure : failures_) std::printf("FAILED: %s\n", failure.c_str());
@@ -65,8 +70,10 @@ class Table {
   }
 
   void Row(const std::string& name) {
+    const auto start = std::chrono::steady_clock::now();
     const Difference exact = OfSteps(*Load(name, "fp32", ""), name);
     std::printf("| %s | %.2g |", name.c_str(), exact.largest);
+    std::fflush(stdout);
     if (!(exact.largest <= kFloatBound)) failures_.push_back(name + " in fp32");
     const ModelConfig config = ReadModelConfig(TestCheckpoint(name));
     const std::vector<float> expected = ReadReferenceLogits(name, "p7.step_logits");
@@ -84,9 +91,12 @@ class Table {
       std::fflush(stdout);
     }
     std::printf("\n");
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    std::fprintf(stderr, "%s: %.2f s\n", name.c_str(), seconds);
   }
 
   std::string device_, provider_;
+  std::vector<std::string> names_;
   std::map<std::string, std::string> refused_;
   std::vector<std::string> failures_;
 };
@@ -99,13 +109,15 @@ int Run(int argc, char** argv) {
   app.add_option("--provider", provider, "Whose kernels: builtin or vllm ($QUANT_OP_LIBRARIES)")
       ->check(CLI::IsMember({"builtin", "vllm"}))
       ->capture_default_str();
+  std::vector<std::string> names;
+  app.add_option("checkpoint", names, "Those alone (default: all)");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   if (provider == "vllm") kernels::OpenOpLibraries({});
-  return Table(device, provider).Run() ? 0 : 1;
+  return Table(device, provider, names).Run() ? 0 : 1;
 }
 
 }  // namespace
