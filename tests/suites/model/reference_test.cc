@@ -80,9 +80,10 @@ TEST_P(ReferenceTest, AWrongZeroPointIsSeen) {
     kernels::QuantizedLinear Quantized(const std::string& module) const override {
       kernels::QuantizedLinear linear = inner_->Quantized(module);
       if (module == "model.layers.0.self_attn.v_proj" || module == "model.layers.0.self_attn.k_proj") {
-        at::Tensor& changed = linear.qzeros.defined() ? linear.qzeros : linear.qweight;
+        const bool words = linear.format == kernels::Format::kAwq || linear.format == kernels::Format::kGptq;
+        at::Tensor& changed = words ? linear.qzeros : linear.qweight;
         changed = changed.clone();
-        changed.mutable_data_ptr<std::int32_t>()[0] ^= linear.qzeros.defined() ? 1 : 0x44444444;
+        static_cast<std::uint32_t*>(changed.mutable_data_ptr())[0] ^= words ? 1 : 0x44444444;
       }
       return linear;
     }
