@@ -22,7 +22,7 @@ std::int64_t CountMatmuls(const Qwen3Engine& engine, const ModelConfig& config) 
   return count;
 }
 
-LoadedEngine LoadOpenVino(const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+LoadedEngine LoadOpenVino(const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
   if (options.compute == "fp16" || options.compute == "bf16") {
     throw VariantError("--compute " + options.compute +
                        ": the openvino runtime chooses its own precision; use auto or fp32");
@@ -30,7 +30,10 @@ LoadedEngine LoadOpenVino(const LocatedModel& model, const SuiteOptions& options
   OpenVinoOptions settings;
   settings.deterministic = mode == Mode::kDeterministic;
   settings.exact_f32 = options.compute == "fp32";
-  settings.threads = options.threads;
+  settings.threads = options.threads > 0 ? options.threads : variant.settings.threads;
+  settings.streams = variant.settings.streams;
+  settings.inference_precision = variant.settings.inference_precision;
+  settings.kv_cache_precision = variant.settings.kv_cache_precision;
   settings.profile = mode == Mode::kProfile;
   LoadedEngine loaded;
   const ReadAhead ahead(model.folder);
@@ -136,7 +139,7 @@ LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const
   // there is a device of that name is checked all the same.
   if (variant.format != "openvino") return LoadQwen3(variant, model, options, progress);
   if (options.device != "auto") ResolveDevice(options.device);
-  LoadedEngine loaded = LoadOpenVino(model, options, mode);
+  LoadedEngine loaded = LoadOpenVino(variant, model, options, mode);
   loaded.device = "cpu";
   return loaded;
 }
