@@ -16,9 +16,9 @@ c10::MempoolId_t NextPool() {
   return {c10::CaptureId_t{1} << 40, next++};
 }
 
-// libtorch keeps the memory of a pool that nobody uses for graphs to come, and in every later
-// capture walks what was kept, twice as much each time: with 25 graphs gone a capture took a second
-// and 5 GB of host memory. So a pool's memory is given back with its graph.
+// libtorch keeps the memory of a pool that nobody uses any longer, and with each one that it keeps
+// the next capture costs twice as much: with 25 graphs gone, a second and 5 GB of host memory.
+// So a pool's memory is given back with its graph.
 void ReleasePool(c10::DeviceIndex device, c10::MempoolId_t pool) noexcept {
   try {
     c10::cuda::CUDACachingAllocator::get()->releasePool(device, pool);
