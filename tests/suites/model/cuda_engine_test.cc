@@ -391,7 +391,7 @@ TEST_F(CudaQwen3, RecordFunctionSeesEveryOperation) {
   at::removeCallback(handle);
   for (const char* name :
        {"qwen3::embedding", "qwen3::rms_norm", "qwen3::qk_norm_rope", "qwen3::attention", "qwen3::silu_mul",
-        "qwen3::add", "qwen3::add_rms_norm", "qwen3::linear", "qwen3::sampling"}) {
+        "qwen3::add", "qwen3::add_rms_norm", "qwen3::linear", "qwen3::sampling", "qwen3::token_scores"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
 }
