@@ -22,6 +22,7 @@
 #include "reporters/environment.h"
 #include "reporters/exclusive_file.h"
 #include "reporters/text.h"
+#include "suites/checkpoint/progress_line.h"
 #include "suites/int4/controls.h"
 #include "suites/int4/cuda_device.h"
 #include "suites/int4/evidence.h"
@@ -216,7 +217,18 @@ class VariantRun {
   LoadedEngine Load(Mode mode, double& seconds) {
     Say("loading");
     const Stopwatch stopwatch(seconds);
-    return context_.load_engine(variant_, model_, options_, mode);
+    return context_.load_engine(variant_, model_, options_, mode, SayHowFar());
+  }
+
+  // At most ten times a second: a checkpoint has hundreds of tensors.
+  LoadProgress SayHowFar() const {
+    const Clock::time_point start = Clock::now();
+    return [this, start, last = Clock::time_point()](std::uint64_t done, std::uint64_t total) mutable {
+      const Clock::time_point now = Clock::now();
+      if (now - last < std::chrono::milliseconds(100)) return;
+      last = now;
+      Say("loading " + ProgressText(done, total, std::chrono::duration<double>(now - start).count()));
+    };
   }
 
   void CheckLength(const InferenceEngine& engine) const {
@@ -322,7 +334,7 @@ class VariantRun {
       // Profiling is a property of the compiled model: another compilation of
       // the same IR, the first one freed.
       loaded = LoadedEngine();
-      const LoadedEngine profiled = context_.load_engine(variant_, model_, options_, Mode::kProfile);
+      const LoadedEngine profiled = context_.load_engine(variant_, model_, options_, Mode::kProfile, {});
       profiled.engine->Generate(record_.prompt_ids, generation_);
       record_.profile = profiled.openvino->TakeProfile();
       record_.profile.expected_at_least = options_.max_tokens;
