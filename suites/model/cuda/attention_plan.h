@@ -18,24 +18,40 @@ struct AttentionPlan {
   int count = 0;  // chunks
 };
 
-// A short context takes smaller chunks, so that there is work for all
-// multiprocessors; a float32 chunk must fit into shared memory.
-inline constexpr int kSmallChunk = 64;
-inline constexpr int kLargeChunk = 128;
-inline constexpr int kLongContext = 2048;
+// Tensor cores take the two narrow types, in heads that fill their products.
+constexpr bool AttendsOnTensorCores(int element_bytes, int padded_head_dim) {
+  return element_bytes == 2 && padded_head_dim >= 64;
+}
 
-SUITES_HOST_DEVICE constexpr AttentionPlan PlanAttention(int length, int element_bytes) {
+#ifndef MMA_WARPS
+#define MMA_WARPS 4
+#define MMA_STAGES 2
+#define MMA_MOST 33
+#endif
+// On tensor cores: as many chunks as a GPU takes at once with eight key-value
+// heads, each a multiple of what the warps of a block take at a time.
+inline constexpr int kMmaWarps = MMA_WARPS;
+inline constexpr int kMmaStep = 16 * kMmaWarps;
+inline constexpr int kMostMmaChunks = MMA_MOST;
+// Else a chunk lies in shared memory as a whole.
+inline constexpr int kSimpleChunk = 64;
+
+SUITES_HOST_DEVICE constexpr AttentionPlan PlanAttention(int length, bool on_tensor_cores) {
   AttentionPlan plan;
-  plan.chunk = element_bytes == 2 && length > kLongContext ? kLargeChunk : kSmallChunk;
+  plan.chunk = kSimpleChunk;
+  if (on_tensor_cores) {
+    const int steps = (length + kMmaStep - 1) / kMmaStep;
+    plan.chunk = (steps + kMostMmaChunks - 1) / kMostMmaChunks * kMmaStep;
+  }
   plan.count = (length + plan.chunk - 1) / plan.chunk;
   return plan;
 }
 
-// The most chunks, and the largest, of any context of up to `capacity` positions.
-constexpr AttentionPlan LargestAttentionPlan(int capacity, int element_bytes) {
-  const AttentionPlan whole = PlanAttention(capacity, element_bytes);
-  const AttentionPlan small = PlanAttention(capacity < kLongContext ? capacity : kLongContext, element_bytes);
-  return {whole.chunk, whole.count > small.count ? whole.count : small.count};
+// The most chunks of any context of up to `capacity` positions.
+constexpr int MostChunks(int capacity, bool on_tensor_cores) {
+  if (!on_tensor_cores) return PlanAttention(capacity, false).count;
+  const int steps = (capacity + kMmaStep - 1) / kMmaStep;
+  return steps < kMostMmaChunks ? steps : kMostMmaChunks;
 }
 
 // The cache holds heads padded to a size that the kernel knows; 0: none fits.

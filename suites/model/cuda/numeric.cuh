@@ -44,6 +44,11 @@ struct alignas(16) Pack {
 };
 template <class T>
 using Pack8 = Pack<T, 8>;
+// Two narrow elements in one word.
+template <class T>
+struct alignas(4) Pair {
+  T low, high;
+};
 
 inline void CheckLaunch(const char* kernel) {
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) {

@@ -1,4 +1,5 @@
 // From logits to tokens, logprobs and the top ten, without the host.
+#include "suites/model/cuda/chain.cuh"
 #include "suites/model/cuda/launch.h"
 #include "suites/model/cuda/numeric.cuh"
 
@@ -41,6 +42,8 @@ __device__ Rank BlockGreatest(Rank rank) {
 template <class T>
 __global__ void SampleKernel(SampleArgs args) {
   __shared__ bool is_last;
+  LetNextLaunchBegin();
+  WaitForLaunchesAhead();
   const std::int32_t step = args.state->step;
   const T* logits = static_cast<const T*>(args.logits);
   T* kept = static_cast<T*>(args.state->rows) + step * args.vocab;
@@ -137,7 +140,8 @@ std::int64_t SampleBlocks(std::int64_t vocab) { return (vocab + kSampleElements 
 
 void LaunchSample(Precision precision, const SampleArgs& args, cudaStream_t stream) {
   WithElement(precision, [&]<class T>(T) {
-    SampleKernel<T><<<static_cast<unsigned>(SampleBlocks(args.vocab)), kSampleThreads, 0, stream>>>(args);
+    LaunchInChain(SampleKernel<T>, dim3(static_cast<unsigned>(SampleBlocks(args.vocab))), dim3(kSampleThreads), 0,
+                  stream, args);
   });
   CheckLaunch("sampling");
 }

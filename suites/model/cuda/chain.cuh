@@ -1,0 +1,66 @@
+// Launches that may begin before the launch ahead of them on the stream has
+// ended (programmatic dependent launch), so that a kernel's start and what it
+// reads of weights lie in the shadow of the one before. What keeps that right
+// stands in docs/gpu.md: every kernel waits before it writes anything or reads
+// what a kernel ahead of it has written. On a device before sm_90 the launches
+// follow one another and the calls in a kernel do nothing.
+#ifndef SUITES_MODEL_CUDA_CHAIN_CUH_
+#define SUITES_MODEL_CUDA_CHAIN_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+namespace suites::internal {
+
+// Until all launches ahead have ended and what they wrote is seen. Every block
+// calls it, so that the end of a launch is the end of all launches ahead of it.
+__device__ inline void WaitForLaunchesAhead() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The next launch may begin once all blocks have called this or ended.
+__device__ inline void LetNextLaunchBegin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Whether the current device can overlap launches.
+inline bool CanOverlapLaunches() {
+  constexpr int kDevices = 64;
+  static int known[kDevices] = {};  // 1: no, 2: yes
+  int device = 0;
+  cudaGetDevice(&device);
+  int& state = known[device % kDevices];
+  if (state == 0) {
+    int major = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    state = major >= 9 ? 2 : 1;
+  }
+  return state == 2;
+}
+
+// kernel<<<grid, block, shared, stream>>>(args...), overlapped with the launch
+// ahead where the device can. An error is left for cudaGetLastError().
+template <class... Parameters, class... Args>
+void LaunchInChain(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream,
+                   Args... args) {
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = CanOverlapLaunches() ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...);
+}
+
+}  // namespace suites::internal
+
+#endif  // SUITES_MODEL_CUDA_CHAIN_CUH_
