@@ -40,8 +40,8 @@ struct Tile {
   static constexpr int kLanes = D / kElements;      // that read one row
   static constexpr int kRows = kThreads / kLanes;   // read at once
   static std::size_t SharedBytes(int chunks) {
-    const std::size_t tiles = 2 * static_cast<std::size_t>(kSimpleChunk) * D * sizeof(T);
-    const std::size_t scores = static_cast<std::size_t>(kSimpleChunk) * G * sizeof(float);
+    const std::size_t tiles = 2 * static_cast<std::size_t>(kChunk) * D * sizeof(T);
+    const std::size_t scores = static_cast<std::size_t>(kChunk) * G * sizeof(float);
     const std::size_t factors = 2 * static_cast<std::size_t>(chunks) * G * sizeof(float);
     return (tiles + scores > factors ? tiles + scores : factors) + 2 * G * sizeof(float);
   }
@@ -59,15 +59,15 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
   LetNextLaunchBegin();
   WaitForLaunchesAhead();
   const int length = args.state->position + 1;
-  const AttentionPlan plan = PlanAttention(length, false);
+  const int count = ChunksOf(length);
   const int chunk = blockIdx.x;
-  if (chunk >= plan.count) return;
-  const int first = chunk * plan.chunk;
-  const int valid = min(plan.chunk, length - first);
+  if (chunk >= count) return;
+  const int first = chunk * kChunk;
+  const int valid = min(kChunk, length - first);
   T* keys = reinterpret_cast<T*>(shared);
-  T* values = keys + plan.chunk * D;
-  float* scores = reinterpret_cast<float*>(values + plan.chunk * D);  // [chunk][G]
-  float* maxima = scores + plan.chunk * G;                            // [G]
+  T* values = keys + kChunk * D;
+  float* scores = reinterpret_cast<float*>(values + kChunk * D);  // [chunk][G]
+  float* maxima = scores + kChunk * G;                            // [G]
   float* totals = maxima + G;                                         // [G]
 
   const int kv_head = blockIdx.y;
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
   const int first_head = kv_head * group + blockIdx.z * G;
   const int heads = min(G, group - static_cast<int>(blockIdx.z) * G);
   const std::int64_t origin = (kv_head * args.capacity + first) * D;
-  const int tile_words = plan.chunk * kLanes;
+  const int tile_words = kChunk * kLanes;
   for (int part = 0; part < 2; ++part) {
     const T* from = static_cast<const T*>(part == 0 ? args.keys : args.values) + origin;
     T* to = part == 0 ? keys : values;
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
 
   WaitForCopies<1>();
   __syncthreads();
-  for (int base = row_of_thread * kKeysAtOnce; base < plan.chunk; base += kRows * kKeysAtOnce) {
+  for (int base = row_of_thread * kKeysAtOnce; base < kChunk; base += kRows * kKeysAtOnce) {
     constexpr int kCount = kKeysAtOnce * G;
     float dots[kCount];
 #pragma unroll
@@ -133,11 +133,11 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
 
   for (int g = warp; g < G; g += kWarps) {
     float largest = -INFINITY;
-    for (int i = lane; i < plan.chunk; i += 32) largest = fmaxf(largest, scores[i * G + g]);
+    for (int i = lane; i < kChunk; i += 32) largest = fmaxf(largest, scores[i * G + g]);
     for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, mask));
     const float shift = largest == -INFINITY ? 0.0f : largest;
     float total = 0;
-    for (int i = lane; i < plan.chunk; i += 32) {
+    for (int i = lane; i < kChunk; i += 32) {
       const float weight = exp2f((scores[i * G + g] - shift) * kLog2E);
       scores[i * G + g] = weight;
       total += weight;
@@ -192,25 +192,25 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) sum += of_warps[w * G * D + i];
     const int g = i / D;
-    if (plan.count > 1) {
+    if (count > 1) {
       partial[i] = sum;
     } else if (g < heads && i % D < args.head_dim) {
       out[g * args.head_dim + i % D] = Narrow<T>(sum / totals[g]);
     }
   }
-  if (plan.count == 1) return;
+  if (count == 1) return;
   if (threadIdx.x < G) {
     partial[G * D + threadIdx.x] = maxima[threadIdx.x] * kLog2E;
     partial[G * D + G + threadIdx.x] = totals[threadIdx.x];
   }
-  if (!IsLastToArrive(args.arrived + slot, plan.count)) return;
-  CombineChunks<T, D, kThreads>(partials, plan.count, G, heads, args.head_dim, reinterpret_cast<float*>(shared), out);
+  if (!IsLastToArrive(args.arrived + slot, count)) return;
+  CombineParts<T, D, kThreads>(partials, count, G, heads, args.head_dim, reinterpret_cast<float*>(shared), out);
 }
 
 template <class T, int D, int G>
 void Launch(const DecodeAttentionArgs& args, cudaStream_t stream) {
   constexpr auto kKernel = DecodeAttentionKernel<T, D, G>;
-  const int chunks = MostChunks(static_cast<int>(args.max_length), false);
+  const int chunks = ChunksOf(static_cast<int>(args.max_length));
   const std::size_t bytes = Tile<T, D, G>::SharedBytes(chunks);
   AllowSharedMemory<kKernel>(bytes, "attention");
   const int group = args.q_heads / args.kv_heads;
@@ -271,7 +271,8 @@ std::size_t DecodeAttentionWorkspace(Precision precision, std::int64_t max_lengt
   const int at_once = HeadsAtOnce(group);
   const std::size_t slots = static_cast<std::size_t>(kv_heads) * ((group + at_once - 1) / at_once);
   const bool on_tensor_cores = AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, padded_head_dim);
-  return slots * MostChunks(static_cast<int>(max_length), on_tensor_cores) *
+  const int parts = on_tensor_cores ? kShares : ChunksOf(static_cast<int>(max_length));
+  return slots * static_cast<std::size_t>(parts) *
          static_cast<std::size_t>(PartialFloats(at_once, padded_head_dim)) * sizeof(float);
 }
 

@@ -55,13 +55,13 @@ __device__ inline bool IsLastToArrive(std::uint32_t* arrived, int count) {
   return is_last;
 }
 
-// Puts the partial results of `count` chunks together, in ascending order.
+// Puts the partial results of `count` parts together, in ascending order.
 // shared: [2 * count * heads_at_once].
 template <class T, int D, int kThreads>
-__device__ void CombineChunks(const float* partials, int count, int heads_at_once, int heads, int head_dim,
-                              float* shared, T* out) {
+__device__ void CombineParts(const float* partials, int count, int heads_at_once, int heads, int head_dim,
+                             float* shared, T* out) {
   const int stride = PartialFloats(heads_at_once, D);
-  // Each chunk's factor, and its total times that.
+  // Each part's factor, and its total times that.
   float* factors = shared;
   float* totals = shared + count * heads_at_once;
   const int warp = threadIdx.x / 32;
@@ -78,23 +78,26 @@ __device__ void CombineChunks(const float* partials, int count, int heads_at_onc
     }
   }
   __syncthreads();
-  for (int e = 2 * threadIdx.x; e < heads * D; e += 2 * kThreads) {
+  for (int e = threadIdx.x; e < heads * D; e += kThreads) {
     const int g = e / D;
     const int d = e % D;
-    float sum[2] = {};
+    float sum = 0;
     float total = 0;
-#pragma unroll 16
-    for (int c = 0; c < count; ++c) {
-      const float2 part = __ldcg(reinterpret_cast<const float2*>(partials + c * stride + e));
-      const float factor = factors[c * heads_at_once + g];
-      sum[0] = fmaf(factor, part.x, sum[0]);
-      sum[1] = fmaf(factor, part.y, sum[1]);
-      total += totals[c * heads_at_once + g];
-    }
+    constexpr int kAtOnce = 8;
+    for (int first = 0; first < count; first += kAtOnce) {
+      float parts[kAtOnce];
 #pragma unroll
-    for (int p = 0; p < 2; ++p) {
-      if (d + p < head_dim) out[g * head_dim + d + p] = Narrow<T>(sum[p] / total);
+      for (int c = 0; c < kAtOnce; ++c) {
+        parts[c] = first + c < count ? __ldcg(partials + (first + c) * stride + e) : 0.0f;
+      }
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+        if (first + c >= count) break;
+        sum = fmaf(factors[(first + c) * heads_at_once + g], parts[c], sum);
+        total += totals[(first + c) * heads_at_once + g];
+      }
     }
+    if (d < head_dim) out[g * head_dim + d] = Narrow<T>(sum / total);
   }
 }
 

@@ -25,9 +25,13 @@
 namespace suites::internal {
 namespace {
 
-constexpr int kKeys = 16;  // of a warp at a time
-constexpr int kHeads = 8;  // rows of a product that heads can take
-constexpr int kStages = MMA_STAGES;  // rounds of a warp under way
+constexpr int kWarps = kShareWarps;
+constexpr int kThreads = 32 * kWarps;
+constexpr int kHeads = 8;            // rows of a product that heads can take
+constexpr int kStages = MMA_STAGES;  // tiles of a warp under way
+#ifndef MMA_MIN
+#define MMA_MIN 1
+#endif
 
 // d += a . b, 16x8 by 16x16 and 16x8. See the PTX manual for who holds what.
 template <class T>
@@ -50,50 +54,82 @@ __device__ std::uint32_t PairOf(T low, T high) {
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
-// Where a lane's copies of 16 positions lie, for keys and for values.
-template <class T, int D>
+// Where a lane's copies of a tile lie, for keys and for values.
+template <int D>
 struct Slots {
   static constexpr int kKeyLoads = D / 16;    // [2][D / 32]: positions of a half, pieces of a row
   static constexpr int kValueLoads = D / 16;  // [4][D / 64]
-  static constexpr int kLoads = kKeyLoads + kValueLoads;
-  static constexpr int kBytes = kLoads * 512;  // of a warp
+  static constexpr int kBytes = (kKeyLoads + kValueLoads) * 512;  // of a warp
 };
 
-template <class T, int D, int kWarps, int kStages>
+// The sums of the warps of a block, in the ring's place: [kWarps][kHeads] rows of D.
+template <int D>
+inline constexpr int kSumStride = D + 8;
+
+template <int D>
 constexpr std::size_t SharedBytes() {
-  const std::size_t ring = static_cast<std::size_t>(kWarps) * kStages * Slots<T, D>::kBytes;
-  const std::size_t sums = static_cast<std::size_t>(kWarps) * kHeads * (D + 8) * sizeof(float);
-  return ring > sums ? ring : sums;
+  constexpr std::size_t kRing = static_cast<std::size_t>(kWarps) * kStages * Slots<D>::kBytes;
+  constexpr std::size_t kSums = static_cast<std::size_t>(kWarps) * kHeads * kSumStride<D> * sizeof(float);
+  return kRing > kSums ? kRing : kSums;
 }
 
-// Block (chunk, kv_head, up to eight of its query heads).
-template <class T, int D, int kWarps, int kStages, bool kRotate>
-__global__ void __launch_bounds__(32 * kWarps)
-    AttendKernel(RopeArgs rope, DecodeAttentionArgs args, int heads_at_once, int max_chunks) {
-  using Slot = Slots<T, D>;
-  constexpr int kThreads = 32 * kWarps;
+// Element e of all heads' sums, over the warps in their order.
+template <int D>
+__device__ float SumOfWarps(const float* sums, int e) {
+  float sum = 0;
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) sum += sums[(w * kHeads + e / D) * kSumStride<D> + e % D];
+  return sum;
+}
+
+// A barrier of the blocks of a cluster, in two halves; what was written before one
+// half is seen after the other.
+__device__ void ArriveAtCluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+__device__ void WaitForCluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+// Into the same place of the shared memory of another block of the cluster.
+__device__ void StoreToBlock(float* place, int block, float value) {
+#if __CUDA_ARCH__ >= 900
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(place));
+  unsigned remote;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(block));
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(remote), "f"(value) : "memory");
+#endif
+}
+
+// Block (share, kv_head, up to eight of its query heads).
+template <class T, int D, bool kRotate, bool kCluster>
+__global__ void __launch_bounds__(kThreads, MMA_MIN)
+    AttendKernel(RopeArgs rope, DecodeAttentionArgs args, int heads_at_once) {
+  using Slot = Slots<D>;
   extern __shared__ __align__(16) unsigned char ring[];
   __shared__ __align__(16) T query[kHeads][D];
   __shared__ __align__(16) T fresh[2][D];  // the position's own key and value
   __shared__ float maxima[kWarps][kHeads], totals[kWarps][kHeads];
-  __shared__ float block_maximum[kHeads], block_sum[kHeads];
+  __shared__ float slices[kShares][kHeads * D / kShares];  // of all shares, the part that this block puts together
+  __shared__ float share_maxima[kShares][kHeads], share_totals[kShares][kHeads];
 
   const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32;
   const int i = lane / 4;  // a head or a position, a column of the second product
   const int j = lane % 4;
+  if constexpr (kCluster) ArriveAtCluster();  // by the wait, all its blocks have begun
 
   // Without the rotation the cache's last row is one launch old.
   if (!kRotate) WaitForLaunchesAhead();
   // The state and the rows before `position` are older than this step.
   const int position = __ldcg(&args.state->position);
   const int length = position + 1;
-  const AttentionPlan plan = PlanAttention(length, true);
-  const int chunk = blockIdx.x;
-  if (chunk >= plan.count) return;
-  const int first = chunk * plan.chunk;
+  const int share = blockIdx.x;
   const int in_cache = kRotate ? position : length;
-  const bool is_last_chunk = chunk == plan.count - 1;
+  const bool has_position = position / kTile % kShares == share;
 
   const int kv_head = blockIdx.y;
   const int group = args.q_heads / args.kv_heads;
@@ -102,14 +138,10 @@ __global__ void __launch_bounds__(32 * kWarps)
   const T* keys = static_cast<const T*>(args.keys) + kv_head * args.capacity * D;
   const T* values = static_cast<const T*>(args.values) + kv_head * args.capacity * D;
 
-  // Round r of a warp is the 16 positions from here on.
-  const auto begin_of = [&](int r) { return first + (r * kWarps + warp) * kKeys; };
-  const int end = min(first + plan.chunk, length);
-  const int first_of_warp = begin_of(0);
-  const int rounds = first_of_warp >= end ? 0 : (end - first_of_warp + kWarps * kKeys - 1) / (kWarps * kKeys);
+  const int rounds = TilesOfWarp(share, warp, length);
   uint4* slots = reinterpret_cast<uint4*>(ring + warp * kStages * Slot::kBytes) + lane;
   const auto copy = [&](int r) {
-    const int begin = begin_of(r);
+    const int begin = TileBegin(share, warp, r);
     uint4* slot = slots + r % kStages * (Slot::kBytes / 16);
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
@@ -143,8 +175,8 @@ __global__ void __launch_bounds__(32 * kWarps)
     RotationPairs rotation;
     rotation.Load(rope, position, lane);
     NormPairs<T> weight;
-    // Heads first, then, where the chunk holds the position, its key and value.
-    const int rows = heads + (is_last_chunk ? 2 : 0);
+    // Heads first, then, where the share holds the position, its key and value.
+    const int rows = heads + (has_position ? 2 : 0);
     weight.Load(static_cast<const T*>(warp == heads ? rope.k_norm : rope.q_norm), half, lane);
     WaitForLaunchesAhead();
     for (int row = warp; row < rows; row += kWarps) {
@@ -161,7 +193,7 @@ __global__ void __launch_bounds__(32 * kWarps)
       pairs.Store(to, half, lane);
       for (int d = args.head_dim + lane; d < D; d += 32) to[d] = Narrow<T>(0.0f);
       // Told by one block each.
-      if (is_query ? chunk == 0 : blockIdx.z == 0) {
+      if (is_query ? share == 0 : blockIdx.z == 0) {
         pairs.Store(static_cast<T*>(rope.out) + head * args.head_dim, half, lane);
       }
       if (!is_query && blockIdx.z == 0) {
@@ -192,10 +224,10 @@ __global__ void __launch_bounds__(32 * kWarps)
   float out[D / 64][8][4] = {};
   for (int r = 0; r < rounds; ++r) {
     WaitForCopies<kStages - 1>();
-    const int begin = begin_of(r);
+    const int begin = TileBegin(share, warp, r);
     uint4* slot = slots + r % kStages * (Slot::kBytes / 16);
     uint4* value_slot = slot + Slot::kKeyLoads * 32;
-    if (kRotate && begin + kKeys > position) {  // in no other round
+    if (kRotate && begin + kTile > position) {  // in no other round
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         if (begin + 8 * n + i != position) continue;
@@ -214,14 +246,14 @@ __global__ void __launch_bounds__(32 * kWarps)
       }
     }
 
-    float score[2][4] = {};
+    float score[2][4] = {}, more[2][4] = {};  // sums apart, so that neither waits for the other
 #pragma unroll
     for (int c = 0; c < D / 32; ++c) {
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         const uint4 key = slot[(n * (D / 32) + c) * 32];
         Multiply<T>(score[n], q[c].x, 0, q[c].y, 0, key.x, key.y);
-        Multiply<T>(score[n], q[c].z, 0, q[c].w, 0, key.z, key.w);
+        Multiply<T>(more[n], q[c].z, 0, q[c].w, 0, key.z, key.w);
       }
     }
     float round_largest = largest;
@@ -229,7 +261,7 @@ __global__ void __launch_bounds__(32 * kWarps)
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        score[n][e] = begin + 8 * n + 2 * j + e < length ? score[n][e] * scale : -INFINITY;
+        score[n][e] = begin + 8 * n + 2 * j + e < length ? (score[n][e] + more[n][e]) * scale : -INFINITY;
         round_largest = fmaxf(round_largest, score[n][e]);
       }
     }
@@ -288,7 +320,6 @@ __global__ void __launch_bounds__(32 * kWarps)
   __syncthreads();  // nobody reads the ring any more either
 
   // The warps' sums, each in terms of the block's largest score.
-  constexpr int kStride = D + 8;
   float* sums = reinterpret_cast<float*>(ring);
   float block_largest = -INFINITY, block_total = 0;
 #pragma unroll
@@ -297,7 +328,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   for (int w = 0; w < kWarps; ++w) block_total += totals[w][i] * Factor(maxima[w][i], block_largest);
   if (i < heads) {
     const float factor = Factor(largest, block_largest);
-    float* to = sums + (warp * kHeads + i) * kStride + 16 * j;
+    float* to = sums + (warp * kHeads + i) * kSumStride<D> + 16 * j;
 #pragma unroll
     for (int h = 0; h < D / 64; ++h) {
 #pragma unroll
@@ -314,51 +345,71 @@ __global__ void __launch_bounds__(32 * kWarps)
       }
     }
   }
-  if (warp == 0 && j == 0) {
-    block_maximum[i] = block_largest;
-    block_sum[i] = block_total;
-  }
   __syncthreads();
-
-  const int slot_of_block = kv_head * static_cast<int>(gridDim.z) + static_cast<int>(blockIdx.z);
-  const int stride = PartialFloats(heads_at_once, D);
-  float* partials = args.workspace + static_cast<std::int64_t>(slot_of_block) * max_chunks * stride;
-  float* partial = partials + chunk * stride;
-  T* to = static_cast<T*>(args.out) + first_head * args.head_dim;
-  for (int e = threadIdx.x; e < heads * D; e += kThreads) {
-    const int head = e / D;
-    const int d = e % D;
-    float sum = 0;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum += sums[(w * kHeads + head) * kStride + d];
-    if (plan.count > 1) {
-      partial[e] = sum;
-    } else if (d < args.head_dim) {
-      to[head * args.head_dim + d] = Narrow<T>(sum / block_sum[head]);
+  if constexpr (kCluster) {
+    WaitForCluster();
+    // To whoever puts it together: each block an equal slice of all heads.
+    const int slice = heads_at_once * D / kShares;
+    for (int e = threadIdx.x; e < heads * D; e += kThreads) {
+      StoreToBlock(&slices[share][e % slice], e / slice, SumOfWarps<D>(sums, e));
     }
+    if (j == 0) {
+      for (int s = warp; s < kShares; s += kWarps) {
+        StoreToBlock(&share_maxima[share][i], s, block_largest);
+        StoreToBlock(&share_totals[share][i], s, block_total);
+      }
+    }
+    ArriveAtCluster();
+    WaitForCluster();
+    for (int e = threadIdx.x; e < slice; e += kThreads) {
+      const int element = share * slice + e;
+      const int head = element / D;
+      const int d = element % D;
+      float largest_of_all = -INFINITY;
+#pragma unroll
+      for (int s = 0; s < kShares; ++s) largest_of_all = fmaxf(largest_of_all, share_maxima[s][head]);
+      float sum = 0, all = 0;
+#pragma unroll
+      for (int s = 0; s < kShares; ++s) {
+        const float factor = Factor(share_maxima[s][head], largest_of_all);
+        sum = fmaf(factor, slices[s][e], sum);
+        all += factor * share_totals[s][head];
+      }
+      if (head < heads && d < args.head_dim) {
+        static_cast<T*>(args.out)[(first_head + head) * args.head_dim + d] = Narrow<T>(sum / all);
+      }
+    }
+  } else {
+    const int slot = kv_head * static_cast<int>(gridDim.z) + static_cast<int>(blockIdx.z);
+    const int stride = PartialFloats(heads_at_once, D);
+    float* partials = args.workspace + static_cast<std::int64_t>(slot) * kShares * stride;
+    float* partial = partials + share * stride;
+    for (int e = threadIdx.x; e < heads * D; e += kThreads) partial[e] = SumOfWarps<D>(sums, e);
+    if (warp == 0 && j == 0 && i < heads) {
+      partial[heads_at_once * D + i] = block_largest;
+      partial[heads_at_once * (D + 1) + i] = block_total;
+    }
+    if (!IsLastToArrive(args.arrived + slot, kShares)) return;
+    CombineParts<T, D, kThreads>(partials, kShares, heads_at_once, heads, args.head_dim, &slices[0][0],
+                                 static_cast<T*>(args.out) + first_head * args.head_dim);
   }
-  if (plan.count == 1) return;
-  if (static_cast<int>(threadIdx.x) < heads) {
-    partial[heads_at_once * D + threadIdx.x] = block_maximum[threadIdx.x];
-    partial[heads_at_once * (D + 1) + threadIdx.x] = block_sum[threadIdx.x];
-  }
-  if (!IsLastToArrive(args.arrived + slot_of_block, plan.count)) return;
-  CombineChunks<T, D, kThreads>(partials, plan.count, heads_at_once, heads, args.head_dim,
-                                reinterpret_cast<float*>(ring), to);
+}
+
+template <class T, int D, bool kRotate, bool kCluster>
+void LaunchOne(const RopeArgs& rope, const DecodeAttentionArgs& args, cudaStream_t stream) {
+  constexpr auto kKernel = AttendKernel<T, D, kRotate, kCluster>;
+  AllowSharedMemory<kKernel>(SharedBytes<D>(), "attention");
+  const int group = args.q_heads / args.kv_heads;
+  const int heads = HeadsAtOnce(group);
+  const dim3 grid(kShares, static_cast<unsigned>(args.kv_heads), static_cast<unsigned>((group + heads - 1) / heads));
+  LaunchInChain(kKernel, kCluster ? kShares : 0u, grid, dim3(kThreads), SharedBytes<D>(), stream, rope, args, heads);
+  CheckLaunch("attention");
 }
 
 template <class T, int D, bool kRotate>
 void Launch(const RopeArgs& rope, const DecodeAttentionArgs& args, cudaStream_t stream) {
-  constexpr std::size_t kBytes = SharedBytes<T, D, kMmaWarps, kStages>();
-  constexpr auto kKernel = AttendKernel<T, D, kMmaWarps, kStages, kRotate>;
-  AllowSharedMemory<kKernel>(kBytes, "attention");
-  const int group = args.q_heads / args.kv_heads;
-  const int heads = HeadsAtOnce(group);
-  const int chunks = MostChunks(static_cast<int>(args.max_length), true);
-  const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>(args.kv_heads),
-                  static_cast<unsigned>((group + heads - 1) / heads));
-  LaunchInChain(kKernel, grid, dim3(32 * kMmaWarps), kBytes, stream, rope, args, heads, chunks);
-  CheckLaunch("attention");
+  CanOverlapLaunches() ? LaunchOne<T, D, kRotate, true>(rope, args, stream)
+                       : LaunchOne<T, D, kRotate, false>(rope, args, stream);
 }
 
 }  // namespace

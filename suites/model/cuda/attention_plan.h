@@ -13,46 +13,37 @@
 
 namespace suites::internal {
 
-struct AttentionPlan {
-  int chunk = 0;  // positions of a chunk; the last one may hold fewer
-  int count = 0;  // chunks
-};
-
 // Tensor cores take the two narrow types, in heads that fill their products.
 constexpr bool AttendsOnTensorCores(int element_bytes, int padded_head_dim) {
   return element_bytes == 2 && padded_head_dim >= 64;
 }
 
 #ifndef MMA_WARPS
-#define MMA_WARPS 4
+#define MMA_WARPS 8
 #define MMA_STAGES 2
-#define MMA_MOST 33
+#define MMA_SHARES 8
 #endif
-// On tensor cores: as many chunks as a GPU takes at once with eight key-value
-// heads, each a multiple of what the warps of a block take at a time.
-inline constexpr int kMmaWarps = MMA_WARPS;
-inline constexpr int kMmaStep = 16 * kMmaWarps;
-inline constexpr int kMostMmaChunks = MMA_MOST;
-// Else a chunk lies in shared memory as a whole.
-inline constexpr int kSimpleChunk = 64;
+// On tensor cores: the context in tiles of 16 positions, dealt out in turn to the
+// blocks of a key-value head, and of a block's tiles to its warps: tile t is the
+// business of block t % kShares, of its warp t / kShares % kShareWarps.
+inline constexpr int kTile = 16;
+inline constexpr int kShares = MMA_SHARES;
+inline constexpr int kShareWarps = MMA_WARPS;
 
-SUITES_HOST_DEVICE constexpr AttentionPlan PlanAttention(int length, bool on_tensor_cores) {
-  AttentionPlan plan;
-  plan.chunk = kSimpleChunk;
-  if (on_tensor_cores) {
-    const int steps = (length + kMmaStep - 1) / kMmaStep;
-    plan.chunk = (steps + kMostMmaChunks - 1) / kMostMmaChunks * kMmaStep;
-  }
-  plan.count = (length + plan.chunk - 1) / plan.chunk;
-  return plan;
+// The position at which a warp's tile of round r begins; it has those below the length.
+SUITES_HOST_DEVICE constexpr int TileBegin(int share, int warp, int round) {
+  return ((round * kShareWarps + warp) * kShares + share) * kTile;
+}
+SUITES_HOST_DEVICE constexpr int TilesOfWarp(int share, int warp, int length) {
+  const int first = TileBegin(share, warp, 0);
+  constexpr int kStep = kTile * kShares * kShareWarps;
+  return first >= length ? 0 : (length - first + kStep - 1) / kStep;
 }
 
-// The most chunks of any context of up to `capacity` positions.
-constexpr int MostChunks(int capacity, bool on_tensor_cores) {
-  if (!on_tensor_cores) return PlanAttention(capacity, false).count;
-  const int steps = (capacity + kMmaStep - 1) / kMmaStep;
-  return steps < kMostMmaChunks ? steps : kMostMmaChunks;
-}
+// Else: chunks of it, each in the shared memory of a block as a whole.
+inline constexpr int kChunk = 64;
+
+SUITES_HOST_DEVICE constexpr int ChunksOf(int length) { return (length + kChunk - 1) / kChunk; }
 
 // The cache holds heads padded to a size that the kernel knows; 0: none fits.
 constexpr int PaddedHeadDim(int head_dim) {

@@ -28,7 +28,7 @@ __device__ inline void LetNextLaunchBegin() {
 #endif
 }
 
-// Whether the current device can overlap launches.
+// Whether the current device can overlap launches, and has clusters of blocks.
 inline bool CanOverlapLaunches() {
   constexpr int kDevices = 64;
   static int known[kDevices] = {};  // 1: no, 2: yes
@@ -44,21 +44,32 @@ inline bool CanOverlapLaunches() {
 }
 
 // kernel<<<grid, block, shared, stream>>>(args...), overlapped with the launch
-// ahead where the device can. An error is left for cudaGetLastError().
+// ahead where the device can; in clusters of so many blocks where `cluster` is not
+// zero. An error is left for cudaGetLastError().
 template <class... Parameters, class... Args>
-void LaunchInChain(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream,
-                   Args... args) {
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+void LaunchInChain(void (*kernel)(Parameters...), unsigned cluster, dim3 grid, dim3 block, std::size_t shared,
+                   cudaStream_t stream, Args... args) {
+  cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = CanOverlapLaunches() ? 1 : 0;
+  config.attrs = attributes;
+  if (CanOverlapLaunches()) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster != 0) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+    attributes[config.numAttrs++].val.clusterDim = {cluster, 1, 1};
+  }
   cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...);
+}
+template <class... Parameters, class... Args>
+void LaunchInChain(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream,
+                   Args... args) {
+  LaunchInChain(kernel, 0u, grid, block, shared, stream, args...);
 }
 
 }  // namespace suites::internal
