@@ -101,25 +101,6 @@ __device__ void CombineParts(const float* partials, int count, int heads_at_once
   }
 }
 
-// More than 48 KiB of shared memory must be asked for, once on each device: the
-// call is slow. Throws std::runtime_error.
-template <auto kKernel>
-void AllowSharedMemory(std::size_t bytes, const char* name) {
-  constexpr int kDevices = 64;
-  static std::size_t allowed_on[kDevices] = {};
-  int device = 0;
-  cudaGetDevice(&device);
-  std::size_t& allowed = allowed_on[device % kDevices];
-  if (bytes <= std::size_t{48} << 10 || bytes <= allowed) return;
-  if (const cudaError_t error =
-          cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-      error != cudaSuccess) {
-    throw std::runtime_error(std::string(name) + ": " + std::to_string(bytes) +
-                             " bytes of shared memory: " + cudaGetErrorString(error));
-  }
-  allowed = bytes;
-}
-
 }  // namespace suites::internal
 
 #endif  // SUITES_MODEL_CUDA_ATTENTION_COMMON_CUH_

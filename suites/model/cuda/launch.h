@@ -102,6 +102,21 @@ void LaunchMmaAttention(Precision precision, const RopeArgs* rope, const DecodeA
 std::size_t DecodeAttentionWorkspace(Precision precision, std::int64_t max_length, int q_heads, int kv_heads,
                                      int padded_head_dim);
 
+// Causal attention of `rows` rows that follow `past` positions; the cache holds
+// those of both. On sm_90 where this build has code for sm_90a, fp16 and bf16,
+// heads of 128: where AttendsPromptsItself(), on the current device.
+struct PrefillAttentionArgs {
+  const void* query = nullptr;  // [rows, query_stride], head h at 128 h; 16-byte aligned
+  const void* keys = nullptr;   // [kv_heads, capacity, 128]
+  const void* values = nullptr;
+  void* out = nullptr;  // [rows, q_heads, 128]
+  std::int64_t query_stride = 0, rows = 0, past = 0, capacity = 0;
+  int q_heads = 0, kv_heads = 0;
+  float scale = 0;
+};
+void LaunchPrefillAttention(Precision precision, const PrefillAttentionArgs& args, cudaStream_t stream);
+bool AttendsPromptsItself(Precision precision, int head_dim);
+
 // Takes the token of step state->step from one row of logits: forced[step]
 // where not negative, else the largest logit, the lowest id among equals, NaN
 // below every number. Keeps the logits as row `step` of state->rows, writes the
