@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
   T* values = keys + kChunk * D;
   float* scores = reinterpret_cast<float*>(values + kChunk * D);  // [chunk][G]
   float* maxima = scores + kChunk * G;                            // [G]
-  float* totals = maxima + G;                                         // [G]
+  float* totals = maxima + G;                                     // [G]
 
   const int kv_head = blockIdx.y;
   const int group = args.q_heads / args.kv_heads;
@@ -272,8 +272,8 @@ std::size_t DecodeAttentionWorkspace(Precision precision, std::int64_t max_lengt
   const std::size_t slots = static_cast<std::size_t>(kv_heads) * ((group + at_once - 1) / at_once);
   const bool on_tensor_cores = AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, padded_head_dim);
   const int parts = on_tensor_cores ? kShares : ChunksOf(static_cast<int>(max_length));
-  return slots * static_cast<std::size_t>(parts) *
-         static_cast<std::size_t>(PartialFloats(at_once, padded_head_dim)) * sizeof(float);
+  return slots * static_cast<std::size_t>(parts) * static_cast<std::size_t>(PartialFloats(at_once, padded_head_dim)) *
+         sizeof(float);
 }
 
 }  // namespace suites::internal

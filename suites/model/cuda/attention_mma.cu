@@ -15,8 +15,8 @@
 // 2^-17 of it for bf16.
 #include <cfloat>
 
-#include "suites/model/cuda/attention_plan.h"
 #include "suites/model/cuda/attention_common.cuh"
+#include "suites/model/cuda/attention_plan.h"
 #include "suites/model/cuda/chain.cuh"
 #include "suites/model/cuda/launch.h"
 #include "suites/model/cuda/numeric.cuh"
@@ -27,11 +27,8 @@ namespace {
 
 constexpr int kWarps = kShareWarps;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kHeads = 8;            // rows of a product that heads can take
-constexpr int kStages = MMA_STAGES;  // tiles of a warp under way
-#ifndef MMA_MIN
-#define MMA_MIN 1
-#endif
+constexpr int kHeads = 8;   // rows of a product that heads can take
+constexpr int kStages = 2;  // tiles of a warp under way
 
 // d += a . b, 16x8 by 16x16 and 16x8. See the PTX manual for who holds what.
 template <class T>
@@ -57,8 +54,8 @@ __device__ std::uint32_t PairOf(T low, T high) {
 // Where a lane's copies of a tile lie, for keys and for values.
 template <int D>
 struct Slots {
-  static constexpr int kKeyLoads = D / 16;    // [2][D / 32]: positions of a half, pieces of a row
-  static constexpr int kValueLoads = D / 16;  // [4][D / 64]
+  static constexpr int kKeyLoads = D / 16;                        // [2][D / 32]: positions of a half, pieces of a row
+  static constexpr int kValueLoads = D / 16;                      // [4][D / 64]
   static constexpr int kBytes = (kKeyLoads + kValueLoads) * 512;  // of a warp
 };
 
@@ -106,8 +103,7 @@ __device__ void StoreToBlock(float* place, int block, float value) {
 
 // Block (share, kv_head, up to eight of its query heads).
 template <class T, int D, bool kRotate, bool kCluster>
-__global__ void __launch_bounds__(kThreads, MMA_MIN)
-    AttendKernel(RopeArgs rope, DecodeAttentionArgs args, int heads_at_once) {
+__global__ void __launch_bounds__(kThreads) AttendKernel(RopeArgs rope, DecodeAttentionArgs args, int heads_at_once) {
   using Slot = Slots<D>;
   extern __shared__ __align__(16) unsigned char ring[];
   __shared__ __align__(16) T query[kHeads][D];
@@ -197,8 +193,8 @@ __global__ void __launch_bounds__(kThreads, MMA_MIN)
         pairs.Store(static_cast<T*>(rope.out) + head * args.head_dim, half, lane);
       }
       if (!is_query && blockIdx.z == 0) {
-        T* cached =
-            static_cast<T*>(is_value ? rope.values : rope.keys) + (kv_head * args.capacity + position) * std::int64_t{D};
+        T* cached = static_cast<T*>(is_value ? rope.values : rope.keys) +
+                    (kv_head * args.capacity + position) * std::int64_t{D};
         pairs.Store(cached, half, lane);
         for (int d = args.head_dim + lane; d < D; d += 32) cached[d] = Narrow<T>(0.0f);
       }
@@ -207,9 +203,8 @@ __global__ void __launch_bounds__(kThreads, MMA_MIN)
     for (int e = threadIdx.x; e < heads * D; e += kThreads) {
       const int head = e / D;
       const int d = e % D;
-      query[head][d] = d < args.head_dim
-                           ? static_cast<const T*>(args.query)[(first_head + head) * args.head_dim + d]
-                           : Narrow<T>(0.0f);
+      query[head][d] = d < args.head_dim ? static_cast<const T*>(args.query)[(first_head + head) * args.head_dim + d]
+                                         : Narrow<T>(0.0f);
     }
   }
   for (int e = heads * D + threadIdx.x; e < kHeads * D; e += kThreads) query[e / D][e % D] = Narrow<T>(0.0f);

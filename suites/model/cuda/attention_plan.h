@@ -18,17 +18,12 @@ constexpr bool AttendsOnTensorCores(int element_bytes, int padded_head_dim) {
   return element_bytes == 2 && padded_head_dim >= 64;
 }
 
-#ifndef MMA_WARPS
-#define MMA_WARPS 8
-#define MMA_STAGES 2
-#define MMA_SHARES 8
-#endif
 // On tensor cores: the context in tiles of 16 positions, dealt out in turn to the
 // blocks of a key-value head, and of a block's tiles to its warps: tile t is the
 // business of block t % kShares, of its warp t / kShares % kShareWarps.
 inline constexpr int kTile = 16;
-inline constexpr int kShares = MMA_SHARES;
-inline constexpr int kShareWarps = MMA_WARPS;
+inline constexpr int kShares = 8;
+inline constexpr int kShareWarps = 8;
 
 // The position at which a warp's tile of round r begins; it has those below the length.
 SUITES_HOST_DEVICE constexpr int TileBegin(int share, int warp, int round) {

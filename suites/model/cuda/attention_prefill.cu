@@ -44,7 +44,9 @@ struct Shape {
 struct Barrier {
   std::uint64_t word;
   __device__ unsigned address() const { return static_cast<unsigned>(__cvta_generic_to_shared(&word)); }
-  __device__ void Init(int arrivals) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address()), "r"(arrivals)); }
+  __device__ void Init(int arrivals) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address()), "r"(arrivals));
+  }
   __device__ void Expect(int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(address()), "r"(bytes) : "memory");
   }
@@ -65,8 +67,8 @@ struct Barrier {
 
 __device__ void CopyTile(void* to, const CUtensorMap& map, int x, int y, int z, Barrier& barrier) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(
-          static_cast<unsigned>(__cvta_generic_to_shared(to))),
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::
+          "r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
       "l"(&map), "r"(x), "r"(y), "r"(z), "r"(barrier.address())
       : "memory");
 }
@@ -153,8 +155,8 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrompt(const __grid_constan
           (part == 0 ? keys_free[s] : values_free[s]).Wait(parity ^ 1);
           full.Expect(kTileBytes);
           for (int h = 0; h < 2; ++h) {
-            CopyTile((part == 0 ? keys : values) + s * kTileBytes + h * kHalfTile,
-                     part == 0 ? maps.keys : maps.values, 64 * h, t * kPositions, kv_head, full);
+            CopyTile((part == 0 ? keys : values) + s * kTileBytes + h * kHalfTile, part == 0 ? maps.keys : maps.values,
+                     64 * h, t * kPositions, kv_head, full);
           }
         }
       }
@@ -191,7 +193,8 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrompt(const __grid_constan
       BeginProducts();
 #pragma unroll
       for (int k = 0; k < kPositions / 16; ++k) {
-        ProductOfRegisters<T>(out, weights + 4 * k, Descriptor(values + t % kStages * kTileBytes + k * 2048, kHalfTile));
+        ProductOfRegisters<T>(out, weights + 4 * k,
+                              Descriptor(values + t % kStages * kTileBytes + k * 2048, kHalfTile));
       }
       CommitProducts();
     };
@@ -277,10 +280,10 @@ CUtensorMap MapOf(Precision precision, const void* data, std::int64_t y, std::in
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(2 * y_stride), static_cast<cuuint64_t>(2 * z_stride)};
   const cuuint32_t box[] = {64, static_cast<cuuint32_t>(rows), static_cast<cuuint32_t>(planes)};
   const cuuint32_t steps[] = {1, 1, 1};
-  const CUresult result = encode(
-      &map, precision == Precision::kFp16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
-      const_cast<void*>(data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(&map, precision == Precision::kFp16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+             3, const_cast<void*>(data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     throw std::runtime_error("attention: a tensor map was refused, error " + std::to_string(static_cast<int>(result)));
   }

@@ -136,6 +136,7 @@ class CudaEngine final : public Qwen3Engine {
   std::int64_t prefill_chunk_;
   kernels::KernelRequest kernel_;
   AttentionBackend attention_;
+  bool attends_prompts_ = false;  // by its own kernel, where that is the default
   bool eager_;
   c10::Device device_;
   int padded_head_dim_;

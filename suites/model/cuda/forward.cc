@@ -210,6 +210,23 @@ at::Tensor CudaEngine::Attend(const Pass& pass, int index, const Layer& layer, c
     QWEN3_SCOPE("attention");
     // Never more of the cache than has been written.
     const std::int64_t positions = pass.past + pass.rows;
+    if (backend == AttentionBackend::kDefault && attends_prompts_) {
+      at::Tensor out = Empty(pass.rows, heads * dim);
+      PrefillAttentionArgs args;
+      args.query = outputs[0].const_data_ptr();
+      args.keys = layer.keys.const_data_ptr();
+      args.values = layer.values.const_data_ptr();
+      args.out = out.mutable_data_ptr();
+      args.query_stride = outputs[0].size(1);
+      args.rows = pass.rows;
+      args.past = pass.past;
+      args.capacity = max_positions_;
+      args.q_heads = static_cast<int>(heads);
+      args.kv_heads = static_cast<int>(config_.num_key_value_heads);
+      args.scale = static_cast<float>(scale);
+      LaunchPrefillAttention(precision_, args, pass.stream);
+      return Tensors{out};
+    }
     const at::Tensor query = outputs[0].narrow(1, 0, heads * dim).view({pass.rows, heads, dim});
     const at::Tensor keys = layer.keys.narrow(1, 0, positions).narrow(2, 0, dim);
     const at::Tensor values = layer.values.narrow(1, 0, positions).narrow(2, 0, dim);

@@ -58,9 +58,8 @@ __global__ void AddRmsNormKernel(const T* x, Gather gather, const T* delta, cons
   }
   WaitForLaunchesAhead();
   if (gather.ids != nullptr) LetNextLaunchBegin();
-  const auto* x_packs =
-      reinterpret_cast<const Pack8<T>*>(x) +
-      (gather.ids == nullptr ? offset : gather.ids[gather.state->step - 1] * packs);
+  const auto* x_packs = reinterpret_cast<const Pack8<T>*>(x) +
+                        (gather.ids == nullptr ? offset : gather.ids[gather.state->step - 1] * packs);
   float values[kPacks][kWidth];
   float squares = 0;
 #pragma unroll
@@ -123,8 +122,8 @@ __global__ void RopeKernel(RopeArgs args) {
   pairs.Store(static_cast<T*>(args.out) + offset, half, lane);
   if (head < args.q_heads) return;
   const int kv_head = (head - args.q_heads) % args.kv_heads;
-  T* cached = static_cast<T*>(is_value ? args.values : args.keys) +
-              (kv_head * args.capacity + position) * args.padded_head_dim;
+  T* cached =
+      static_cast<T*>(is_value ? args.values : args.keys) + (kv_head * args.capacity + position) * args.padded_head_dim;
   pairs.Store(cached, half, lane);
   for (int i = args.head_dim + lane; i < args.padded_head_dim; i += 32) cached[i] = Narrow<T>(0.0f);
 }
@@ -226,7 +225,8 @@ void LaunchRope(Precision precision, const RopeArgs& args, cudaStream_t stream) 
   constexpr unsigned kThreads = 128;
   const std::int64_t warps = args.rows * (args.q_heads + 2 * args.kv_heads);
   const auto blocks = static_cast<unsigned>((warps * 32 + kThreads - 1) / kThreads);
-  WithElement(precision, [&]<class T>(T) { LaunchInChain(RopeKernel<T>, dim3(blocks), dim3(kThreads), 0, stream, args); });
+  WithElement(precision,
+              [&]<class T>(T) { LaunchInChain(RopeKernel<T>, dim3(blocks), dim3(kThreads), 0, stream, args); });
   CheckLaunch("rope");
 }
 
