@@ -79,6 +79,13 @@ __device__ std::uint32_t PairOf(float low, float high) {
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
+// Zero below the normal numbers.
+__device__ float PowerOfTwo(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // A warpgroup's scores of one tile become weights, in place. Returns by what the
 // sums so far are to be multiplied. Row e / 2 % 2 of a lane's two is that of score[e].
 __device__ void Soften(float (&score)[64], float (&largest)[2], float (&total)[2], float (&factor)[2], float scale) {
@@ -89,8 +96,10 @@ __device__ void Soften(float (&score)[64], float (&largest)[2], float (&total)[2
     for (int n = 0; n < 16; ++n) most = fmaxf(most, fmaxf(score[4 * n + 2 * r], score[4 * n + 2 * r + 1]));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
     most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-    const float shift = most * scale;
-    factor[r] = exp2f(largest[r] * scale - shift);
+    // Rounded alike, so that the factor is one where the largest stays: a tile that
+    // a row does not see changes nothing.
+    const float shift = __fmul_rn(most, scale);
+    factor[r] = PowerOfTwo(__fmul_rn(largest[r], scale) - shift);
     largest[r] = most;
     float sum = 0;
 #pragma unroll
@@ -98,7 +107,7 @@ __device__ void Soften(float (&score)[64], float (&largest)[2], float (&total)[2
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float& value = score[4 * n + 2 * r + e];
-        value = exp2f(fmaf(value, scale, -shift));
+        value = PowerOfTwo(fmaf(value, scale, -shift));
         sum += value;
       }
     }

@@ -59,7 +59,7 @@ struct RopeArgs {
   std::int64_t rows = 0;
   std::int64_t capacity = 0;
   int q_heads = 0, kv_heads = 0;
-  int head_dim = 0;  // even, at most 128
+  int head_dim = 0;  // a multiple of 8, at most 128
   int padded_head_dim = 0;
   float eps = 0;
 };

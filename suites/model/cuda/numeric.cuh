@@ -44,9 +44,9 @@ struct alignas(16) Pack {
 };
 template <class T>
 using Pack8 = Pack<T, 8>;
-// Two narrow elements in one word.
+// Two elements in one word.
 template <class T>
-struct alignas(4) Pair {
+struct alignas(2 * sizeof(T)) Pair {
   T low, high;
 };
 

@@ -11,7 +11,8 @@
 
 namespace suites::internal {
 
-// Lane l holds the pairs (i, half + i), i = l, l + 32; zero past the head's end.
+// Lane l holds the pairs (i, half + i), i = 2 l, 2 l + 1; zero past the head's
+// end. Two elements are one access.
 inline constexpr int kRopePairs = 2;
 
 template <class T>
@@ -19,24 +20,18 @@ struct HeadPairs {
   float low[kRopePairs] = {}, high[kRopePairs] = {};
 
   __device__ void Load(const T* x, int half, int lane) {
-#pragma unroll
-    for (int p = 0; p < kRopePairs; ++p) {
-      const int i = lane + 32 * p;
-      if (i < half) {
-        low[p] = Widen(x[i]);
-        high[p] = Widen(x[half + i]);
-      }
-    }
+    if (2 * lane >= half) return;
+    const auto two = *reinterpret_cast<const Pair<T>*>(x + 2 * lane);
+    const auto two_high = *reinterpret_cast<const Pair<T>*>(x + half + 2 * lane);
+    low[0] = Widen(two.low);
+    low[1] = Widen(two.high);
+    high[0] = Widen(two_high.low);
+    high[1] = Widen(two_high.high);
   }
   __device__ void Store(T* x, int half, int lane) const {
-#pragma unroll
-    for (int p = 0; p < kRopePairs; ++p) {
-      const int i = lane + 32 * p;
-      if (i < half) {
-        x[i] = Narrow<T>(low[p]);
-        x[half + i] = Narrow<T>(high[p]);
-      }
-    }
+    if (2 * lane >= half) return;
+    *reinterpret_cast<Pair<T>*>(x + 2 * lane) = {Narrow<T>(low[0]), Narrow<T>(low[1])};
+    *reinterpret_cast<Pair<T>*>(x + half + 2 * lane) = {Narrow<T>(high[0]), Narrow<T>(high[1])};
   }
 };
 
@@ -49,14 +44,13 @@ struct RotationPairs {
 
   __device__ void Load(const RopeArgs& args, std::int64_t position, int lane) {
     const int half = args.head_dim / 2;
-#pragma unroll
-    for (int p = 0; p < kRopePairs; ++p) {
-      const int i = lane + 32 * p;
-      if (i < half) {
-        cosine[p] = args.cosine[position * half + i];
-        sine[p] = args.sine[position * half + i];
-      }
-    }
+    if (2 * lane >= half) return;
+    const auto c = *reinterpret_cast<const float2*>(args.cosine + position * half + 2 * lane);
+    const auto s = *reinterpret_cast<const float2*>(args.sine + position * half + 2 * lane);
+    cosine[0] = c.x;
+    cosine[1] = c.y;
+    sine[0] = s.x;
+    sine[1] = s.y;
   }
 };
 

@@ -220,7 +220,7 @@ void LaunchEmbeddingRmsNorm(Precision precision, const void* table, const std::i
 }
 
 void LaunchRope(Precision precision, const RopeArgs& args, cudaStream_t stream) {
-  Require(args.head_dim % 2 == 0 && args.head_dim <= 128, "rope: head_dim is odd or above 128");
+  Require(args.head_dim % 8 == 0 && args.head_dim <= 128, "rope: head_dim is no multiple of 8 up to 128");
   if (args.rows == 0) return;
   constexpr unsigned kThreads = 128;
   const std::int64_t warps = args.rows * (args.q_heads + 2 * args.kv_heads);
