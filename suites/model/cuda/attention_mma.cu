@@ -27,9 +27,8 @@ namespace {
 
 constexpr int kWarps = kShareWarps;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kHeads = 8;       // rows of a product that heads can take
-constexpr int kStages = 2;      // tiles of a warp under way
-constexpr int kTilesAhead = 6;  // of a warp, on their way to the L2 cache
+constexpr int kHeads = 8;   // rows of a product that heads can take
+constexpr int kStages = 2;  // tiles of a warp under way
 
 // d += a . b, 16x8 by 16x16 and 16x8. See the PTX manual for who holds what.
 template <class T>
@@ -78,13 +77,6 @@ __device__ float SumOfWarps(const float* sums, int e) {
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) sum += sums[(w * kHeads + e / D) * kSumStride<D> + e % D];
   return sum;
-}
-
-// A multiple of 16 bytes.
-__device__ void PrefetchToL2(const void* from, int bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-#endif
 }
 
 // A barrier of the blocks of a cluster, in two halves; what was written before one
@@ -171,16 +163,6 @@ __global__ void __launch_bounds__(kThreads) AttendKernel(RopeArgs rope, DecodeAt
   for (int s = 0; s < kStages; ++s) {
     if (s < rounds) copy(s);
     CommitCopies();
-  }
-  // The tiles after those into the L2 cache, so that memory is read while the launch ahead still runs.
-  if (kRotate && lane == 0) {
-    for (int r = kStages; r < rounds && r < kStages + kTilesAhead; ++r) {
-      const int begin = TileBegin(share, warp, r);
-      const int bytes = (min(begin + kTile, in_cache) - begin) * D * static_cast<int>(sizeof(T));
-      if (bytes <= 0) break;
-      PrefetchToL2(keys + static_cast<std::int64_t>(begin) * D, bytes);
-      PrefetchToL2(values + static_cast<std::int64_t>(begin) * D, bytes);
-    }
   }
   LetNextLaunchBegin();
 

@@ -222,16 +222,26 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrompt(const __grid_constan
       for (int k = 0; k < 32; ++k) weights[k] = PairOf<T>(score[2 * k], score[2 * k + 1]);
     };
 
+    // The groups take turns at the tensor cores, so that one softens its scores
+    // while the other multiplies. The second lets the first begin.
+    const auto wait_for_turn = [&] { asm volatile("bar.sync %0, 256;" ::"r"(1 + warpgroup) : "memory"); };
+    const auto pass_turn = [&] { asm volatile("bar.arrive %0, 256;" ::"r"(2 - warpgroup) : "memory"); };
+    if (warpgroup == 1) pass_turn();
+
     query_full.Wait(0);
+    wait_for_turn();
     begin_scores(0);
+    pass_turn();
     WaitForProducts<0>();
     Fence(score);
     if (is_first_thread) keys_free[0].Arrive();
     soften(0);
     round();
     for (int t = 1; t < tiles; ++t) {
+      wait_for_turn();
       begin_scores(t);
       begin_sums(t - 1);
+      pass_turn();
       WaitForProducts<1>();
       Fence(score);
       if (is_first_thread) keys_free[t % kStages].Arrive();
@@ -244,6 +254,7 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrompt(const __grid_constan
       round();
     }
     begin_sums(tiles - 1);
+    if (warpgroup == 0) wait_for_turn();  // the turn that the second passed on last
     WaitForProducts<0>();
     Fence(out);
 

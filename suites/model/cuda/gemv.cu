@@ -63,8 +63,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
       for (int u = 0; u < kDepth; ++u) {
         const int pack = (step * kDepth + u) * 32 + lane;
-        if (pack >= packs) continue;
-        const Elements<T> in(vector[pack]);
+        const Elements<T> in(pack < packs ? vector[pack] : uint4{});
         const Elements<T> w(now[u]);
 #pragma unroll
         for (int e = 0; e < Elements<T>::kCount; ++e) sum = fmaf(w.value[e], in.value[e], sum);
@@ -75,19 +74,18 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-// Blocks that the device holds at once.
-template <auto kKernel>
+// More blocks on a multiprocessor have more on their way, and are slower for it.
 unsigned BlocksAtOnce() {
   constexpr int kDevices = 64;
+  constexpr unsigned kOfMultiprocessor = 2;
   static unsigned known[kDevices] = {};
   int device = 0;
   cudaGetDevice(&device);
   unsigned& blocks = known[device % kDevices];
   if (blocks == 0) {
-    int multiprocessors = 1, of_one = 1;
+    int multiprocessors = 1;
     cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_one, kKernel, kThreads, 0);
-    blocks = static_cast<unsigned>(multiprocessors * (of_one > 0 ? of_one : 1));
+    blocks = static_cast<unsigned>(multiprocessors) * kOfMultiprocessor;
   }
   return blocks;
 }
@@ -100,7 +98,7 @@ void LaunchGemv(Precision precision, const void* x, const void* weight, void* y,
   if (rows == 0) return;
   WithElement(precision, [&]<class T>(T) {
     const auto needed = static_cast<unsigned>((rows + kThreads / 32 - 1) / (kThreads / 32));
-    const unsigned at_once = BlocksAtOnce<GemvKernel<T>>();
+    const unsigned at_once = BlocksAtOnce();
     LaunchInChain(GemvKernel<T>, dim3(needed < at_once ? needed : at_once), dim3(kThreads), 0, stream,
                   static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<T*>(y), rows,
                   static_cast<int>(width * static_cast<std::int64_t>(sizeof(T)) / 16));

@@ -43,19 +43,17 @@ struct Gather {
 
 // One block for a row, whose elements stay in registers between the two passes.
 template <class T, int kPacks>
-__global__ void AddRmsNormKernel(const T* x, Gather gather, const T* delta, const T* weight, float eps, T* sum, T* y,
-                                 std::int64_t packs, float width) {
+__global__ void __launch_bounds__(1024) AddRmsNormKernel(const T* x, Gather gather, const T* delta, const T* weight,
+                                                         float eps, T* sum, T* y, std::int64_t packs, float width) {
   // A step begins with a gather, and no launch of it before all of the last step has ended.
   if (gather.ids == nullptr) LetNextLaunchBegin();
   const std::int64_t offset = blockIdx.x * packs;
   const auto* delta_packs = reinterpret_cast<const Pack8<T>*>(delta) + offset;
   const auto* weight_packs = reinterpret_cast<const Pack8<T>*>(weight);
-  Pack8<T> weights[kPacks];
-#pragma unroll
-  for (int p = 0; p < kPacks; ++p) {
-    const std::int64_t i = threadIdx.x + static_cast<std::int64_t>(p) * blockDim.x;
-    if (y != nullptr && i < packs) weights[p] = weight_packs[i];
-  }
+  // Where registers allow, the weights before the wait.
+  constexpr bool kEarly = kPacks == 1;
+  Pack8<T> early;
+  if (kEarly && y != nullptr && threadIdx.x < packs) early = weight_packs[threadIdx.x];
   WaitForLaunchesAhead();
   if (gather.ids != nullptr) LetNextLaunchBegin();
   const auto* x_packs = reinterpret_cast<const Pack8<T>*>(x) +
@@ -86,10 +84,11 @@ __global__ void AddRmsNormKernel(const T* x, Gather gather, const T* delta, cons
   for (int p = 0; p < kPacks; ++p) {
     const std::int64_t i = threadIdx.x + static_cast<std::int64_t>(p) * blockDim.x;
     if (i >= packs) continue;
+    const Pack8<T> w = kEarly ? early : weight_packs[i];
     Pack8<T> out;
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
-      out.value[e] = Narrow<T>(Widen(weights[p].value[e]) * Round<T>(values[p][e] * inverse));
+      out.value[e] = Narrow<T>(Widen(w.value[e]) * Round<T>(values[p][e] * inverse));
     }
     reinterpret_cast<Pack8<T>*>(y)[offset + i] = out;
   }

@@ -205,7 +205,9 @@ TEST_P(DecodeAttention, FusedWithTheRotationHasTheBitsOfTheTwo) {
       Bytes rotated[3], out[3], keys_after[3], values_after[3];
       for (const int way : {0, 1, 2}) {  // the two, at once, and with another key
         Bytes input = qkv;
-        if (way == 2) input[static_cast<std::size_t>(shape.q_heads * shape.head_dim) * element] ^= std::byte{0x40};
+        if (way == 2) {  // the sign of its first element
+          input[static_cast<std::size_t>(shape.q_heads * shape.head_dim + 1) * element - 1] ^= std::byte{0x80};
+        }
         const OnDevice input_device(input), keys(begin), values(begin);
         const OnDevice rotated_device(qkv.size(), 0xff);
         const OnDevice out_device(static_cast<std::size_t>(shape.q_heads * shape.head_dim) * element, 0xff);
