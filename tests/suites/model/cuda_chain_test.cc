@@ -95,22 +95,23 @@ TEST_P(CudaChain, EmbeddingAndNormAreTheTwo) {
   }
 }
 
-// A long product lets its successor begin at once. The successor reads what the
-// product writes last, NaN before that, and writes over what the product reads.
+// A product of few and long rows takes two blocks and many microseconds, and lets
+// its successor begin at once beside it. The successor reads what the product
+// writes, NaN before that, and writes over what the product reads last.
 TEST_P(CudaChain, EveryKernelWaitsForTheLaunchAhead) {
-  const std::int64_t width = 4096, rows = 16384, heads = 32, kv_heads = 8, dim = 128, capacity = 256;
-  const std::int64_t end = rows - width * 2;  // of the product, where successors read
-  const Bytes x = Random(width, 5), weight = Random(rows * width, 6, 0.05f);
-  const OnDevice weight_device(weight), norm(Random(2 * width, 7));
-  const OnDevice cosine(BytesOf(std::vector<float>(static_cast<std::size_t>(capacity * dim), 0.5f)));
-  const std::size_t cache_bytes = static_cast<std::size_t>(kv_heads * capacity * dim) * element();
+  const std::int64_t length = 262144, rows = 16, width = 4096, capacity = 256;
+  const std::size_t cache_bytes = static_cast<std::size_t>(8 * capacity * 128) * element();
+  const Bytes x = Random(length, 5), others = Random(2 * width, 8);
+  const OnDevice weight(Random(rows * length, 6, 0.05f)), square(Random(width * width, 9, 0.05f));
+  const OnDevice norm(Random(width, 7));
+  const OnDevice cosine(BytesOf(std::vector<float>(static_cast<std::size_t>(capacity * 64), 0.5f)));
   const OnDevice keys(cache_bytes, 0), values(cache_bytes, 0);
   const OnDevice workspace(DecodeAttentionWorkspace(precision(), capacity, 32, 8, 128), 0xff), arrived(256, 0);
-  const OnDevice state(sizeof(DecodeState), 0), kept(static_cast<std::size_t>(width) * 8 * element(), 0);
+  const OnDevice state(sizeof(DecodeState), 0);
   const OnDevice partial(static_cast<std::size_t>(SampleBlocks(width)) * 8, 0), tokens(64, 0), token(8, 0);
-  const OnDevice forced(BytesOf(std::vector<std::int64_t>(8, -1))), second(2 * width * 8, 0);
-  const OnDevice ids(BytesOf(std::vector<std::int64_t>{1, 1}));
-  const OnDevice in(x.size(), 0), y(static_cast<std::size_t>(rows) * element(), 0);
+  const OnDevice forced(BytesOf(std::vector<std::int64_t>(8, -1))), ids(BytesOf(std::vector<std::int64_t>{0, 0}));
+  const OnDevice second(2 * others.size(), 0), in(x.size(), 0), y(others.size(), 0);
+  std::byte* const over = in.as<std::byte>() + static_cast<std::size_t>(length - width) * element();
 
   struct Stream {  // launches overlap on a stream that is not the default one
     cudaStream_t stream = nullptr;
@@ -118,7 +119,7 @@ TEST_P(CudaChain, EveryKernelWaitsForTheLaunchAhead) {
     ~Stream() { cudaStreamDestroy(stream); }
   } const own;
   const cudaStream_t stream = own.stream;
-  const std::byte* const from = y.as<std::byte>() + static_cast<std::size_t>(end) * element();
+  const void* const from = y.data();
   RopeArgs rope;
   rope.qkv = from;
   rope.out = second.data();
@@ -129,15 +130,15 @@ TEST_P(CudaChain, EveryKernelWaitsForTheLaunchAhead) {
   rope.state = state.as<DecodeState>();
   rope.rows = 1;
   rope.capacity = capacity;
-  rope.q_heads = static_cast<int>(heads);
-  rope.kv_heads = static_cast<int>(kv_heads);
-  rope.head_dim = rope.padded_head_dim = static_cast<int>(dim);
+  rope.q_heads = 32;
+  rope.kv_heads = 8;
+  rope.head_dim = rope.padded_head_dim = 128;
   rope.eps = 1e-6f;
   DecodeAttentionArgs attention;
   attention.query = rope.out;
   attention.keys = keys.data();
   attention.values = values.data();
-  attention.out = in.data();
+  attention.out = over;
   attention.workspace = workspace.as<float>();
   attention.arrived = arrived.as<std::uint32_t>();
   attention.state = rope.state;
@@ -161,22 +162,20 @@ TEST_P(CudaChain, EveryKernelWaitsForTheLaunchAhead) {
   };
   const Successor successors[] = {
       {"rms_norm",
-       [&] {
-         LaunchAddRmsNorm(precision(), from, from, norm.data(), 1e-6f, second.data(), in.data(), 1, width, stream);
-       }},
+       [&] { LaunchAddRmsNorm(precision(), from, from, norm.data(), 1e-6f, second.data(), over, 1, width, stream); }},
       {"embedding_rms_norm",
        [&] {
          LaunchEmbeddingRmsNorm(precision(), from, ids.as<std::int64_t>(), state.as<DecodeState>(), norm.data(), 1e-6f,
-                                second.data(), in.data(), width, stream);
+                                second.data(), over, width, stream);
        }},
       {"embedding",
-       [&] { LaunchEmbedding(precision(), from, ids.as<std::int64_t>(), nullptr, in.data(), 1, width, stream); }},
-      {"silu_mul", [&] { LaunchSiluMul(precision(), from, in.data(), 1, width, stream); }},
+       [&] { LaunchEmbedding(precision(), from, ids.as<std::int64_t>(), nullptr, over, 1, width, stream); }},
+      {"silu_mul", [&] { LaunchSiluMul(precision(), from, over, 1, width, stream); }},
       {"rope",
        [&] {
          RopeArgs args = rope;
-         args.out = in.data();
-         args.q_heads = 16;  // its 32 heads of q, k and v fill the product's input
+         args.out = over;
+         args.q_heads = 16;  // with those of keys and values 32 heads, which fill it
          LaunchRope(precision(), args, stream);
        }},
       {"rope_attention", [&] { LaunchRopeAttention(precision(), rope, attention, stream); }},
@@ -186,49 +185,43 @@ TEST_P(CudaChain, EveryKernelWaitsForTheLaunchAhead) {
          args.query = from;
          LaunchDecodeAttention(precision(), args, stream);
        }},
-      {"sampling",
-       [&] {
-         LaunchSample(precision(), sample, stream);
-         // What it keeps lies elsewhere; the next one writes over the input.
-         LaunchSiluMul(precision(), kept.as<std::byte>() + static_cast<std::size_t>(width) * element(), in.data(), 1,
-                       width / 2, stream);
-       }},
-      {"gemv", [&] { LaunchGemv(precision(), from, weight_device.data(), in.data(), width, width, stream); }},
+      {"sampling", [&] { LaunchSample(precision(), sample, stream); }},  // keeps row 1, which lies there
+      {"gemv", [&] { LaunchGemv(precision(), from, square.data(), over, width, width, stream); }},
   };
   const auto begin = [&] {
     const gtest_determinism::MemorySpace& space = gtest_determinism::CudaMemory();
-    for (const OnDevice* buffer : {&y, &second, &keys, &values, &kept}) {
-      space.Fill(buffer->data(), 0xff,
-                 buffer == &y        ? static_cast<std::size_t>(rows) * element()
-                 : buffer == &second ? static_cast<std::size_t>(2 * width * 8)
-                 : buffer == &kept   ? static_cast<std::size_t>(width) * 8 * element()
-                                     : cache_bytes);
-    }
-    const OnDevice fresh(x);
+    // A cache of one position, which the rotation writes; of small numbers in any type.
+    space.Fill(keys.data(), 0x3c, cache_bytes);
+    space.Fill(values.data(), 0x3c, cache_bytes);
+    space.Fill(second.data(), 0xff, 2 * others.size());
+    const OnDevice fresh(x), fresh_others(others);
     space.Copy(in.data(), fresh.data(), x.size());
-    const OnDevice fresh_state(BytesOf(std::vector<DecodeState>{{1, 0, kept.data(), nullptr}}));
+    space.Copy(y.data(), fresh_others.data(), others.size());
+    space.Fill(y.data(), 0xff, static_cast<std::size_t>(rows) * element());
+    const OnDevice fresh_state(
+        BytesOf(std::vector<DecodeState>{{1, 0, over - static_cast<std::size_t>(width) * element(), nullptr}}));
     space.Copy(state.data(), fresh_state.data(), sizeof(DecodeState));
     space.Synchronize();
   };
   for (const Successor& successor : successors) {
     SCOPED_TRACE(successor.name);
-    Bytes product, over, beside;
+    Bytes product, written, beside;
     for (int run = 0; run < 12; ++run) {
       begin();
-      LaunchGemv(precision(), in.data(), weight_device.data(), y.data(), rows, width, stream);
+      LaunchGemv(precision(), in.data(), weight.data(), y.data(), rows, length, stream);
       if (run == 0) ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);  // one after the other
       successor.launch();
       ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
       if (run == 0) {
         product = y.Read();
-        EXPECT_NE(product, Bytes(product.size(), std::byte{0xff}));
-        over = in.Read();
+        EXPECT_NE(Bytes(product.begin(), product.begin() + 8), Bytes(8, std::byte{0xff}));
+        written = in.Read();
         beside = second.Read();
-        EXPECT_NE(over, x);
+        EXPECT_NE(written, x);
         continue;
       }
       const bool same_product = y.Read() == product;
-      const bool same_rest = in.Read() == over && second.Read() == beside;
+      const bool same_rest = in.Read() == written && second.Read() == beside;
       EXPECT_TRUE(same_product) << "its input was written too early, run " << run;
       EXPECT_TRUE(same_rest) << "its output was read too early, run " << run;
       if (!same_product || !same_rest) break;
