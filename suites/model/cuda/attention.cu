@@ -212,11 +212,10 @@ void Launch(const DecodeAttentionArgs& args, cudaStream_t stream) {
   constexpr auto kKernel = DecodeAttentionKernel<T, D, G>;
   const int chunks = ChunksOf(static_cast<int>(args.max_length));
   const std::size_t bytes = Tile<T, D, G>::SharedBytes(chunks);
-  AllowSharedMemory<kKernel>(bytes, "attention");
   const int group = args.q_heads / args.kv_heads;
   const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>(args.kv_heads),
                   static_cast<unsigned>((group + G - 1) / G));
-  LaunchInChain(kKernel, grid, dim3(kThreads), bytes, stream, args, chunks);
+  LaunchInChain<kKernel>(grid, dim3(kThreads), bytes, stream, 0, args, chunks);
   CheckLaunch("attention");
 }
 

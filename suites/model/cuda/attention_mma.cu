@@ -393,11 +393,10 @@ __global__ void __launch_bounds__(kThreads) AttendKernel(RopeArgs rope, DecodeAt
 template <class T, int D, bool kRotate, bool kCluster>
 void LaunchOne(const RopeArgs& rope, const DecodeAttentionArgs& args, cudaStream_t stream) {
   constexpr auto kKernel = AttendKernel<T, D, kRotate, kCluster>;
-  AllowSharedMemory<kKernel>(SharedBytes<D>(), "attention");
   const int group = args.q_heads / args.kv_heads;
   const int heads = HeadsAtOnce(group);
   const dim3 grid(kShares, static_cast<unsigned>(args.kv_heads), static_cast<unsigned>((group + heads - 1) / heads));
-  LaunchInChain(kKernel, kCluster ? kShares : 0u, grid, dim3(kThreads), SharedBytes<D>(), stream, rope, args, heads);
+  LaunchInChain<kKernel>(grid, dim3(kThreads), SharedBytes<D>(), stream, kCluster ? kShares : 0u, rope, args, heads);
   CheckLaunch("attention");
 }
 

@@ -327,8 +327,7 @@ void LaunchPrefillAttention(Precision precision, const PrefillAttentionArgs& arg
   shape.scale = args.scale;
   const dim3 grid(static_cast<unsigned>(args.q_heads), static_cast<unsigned>((args.rows + kRows - 1) / kRows));
   const auto launch = [&]<class T>(T) {
-    AllowSharedMemory<AttendPrompt<T>>(kSharedBytes, "attention");
-    LaunchInChain(AttendPrompt<T>, grid, dim3(kThreads), kSharedBytes, stream, maps, shape);
+    LaunchInChain<AttendPrompt<T>>(grid, dim3(kThreads), kSharedBytes, stream, 0, maps, shape);
   };
   precision == Precision::kFp16 ? launch(__half()) : launch(__nv_bfloat16());
   CheckLaunch("attention");

@@ -45,12 +45,36 @@ inline bool CanOverlapLaunches() {
   return state == 2;
 }
 
-// kernel<<<grid, block, shared, stream>>>(args...), overlapped with the launch
+// Once for each kernel and device. A multiprocessor can hold two kernels at a time
+// only where both want its memory divided alike: all take the largest share of it
+// as shared memory. More than 48 KiB of that must be asked for.
+// Throws std::runtime_error.
+template <auto kKernel>
+void PrepareForChain(std::size_t shared) {
+  constexpr int kDevices = 64;
+  constexpr std::size_t kAlways = std::size_t{48} << 10;
+  static std::size_t allowed_on[kDevices] = {};
+  int device = 0;
+  cudaGetDevice(&device);
+  std::size_t& allowed = allowed_on[device % kDevices];
+  if (allowed >= kAlways && shared <= allowed) return;
+  cudaError_t error =
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  if (error == cudaSuccess && shared > kAlways) {
+    error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  }
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::to_string(shared) + " bytes of shared memory: " + cudaGetErrorString(error));
+  }
+  allowed = shared > kAlways ? shared : kAlways;
+}
+
+// kKernel<<<grid, block, shared, stream>>>(args...), overlapped with the launch
 // ahead where the device can; in clusters of so many blocks where `cluster` is not
-// zero. An error is left for cudaGetLastError().
-template <class... Parameters, class... Args>
-void LaunchInChain(void (*kernel)(Parameters...), unsigned cluster, dim3 grid, dim3 block, std::size_t shared,
-                   cudaStream_t stream, Args... args) {
+// zero. An error of the launch is left for cudaGetLastError().
+template <auto kKernel, class... Args>
+void LaunchInChain(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, unsigned cluster, Args... args) {
+  PrepareForChain<kKernel>(shared);
   cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
@@ -66,31 +90,7 @@ void LaunchInChain(void (*kernel)(Parameters...), unsigned cluster, dim3 grid, d
     attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
     attributes[config.numAttrs++].val.clusterDim = {cluster, 1, 1};
   }
-  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...);
-}
-template <class... Parameters, class... Args>
-void LaunchInChain(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream,
-                   Args... args) {
-  LaunchInChain(kernel, 0u, grid, block, shared, stream, args...);
-}
-
-// More than 48 KiB of shared memory must be asked for, once on each device: the
-// call is slow. Throws std::runtime_error.
-template <auto kKernel>
-void AllowSharedMemory(std::size_t bytes, const char* name) {
-  constexpr int kDevices = 64;
-  static std::size_t allowed_on[kDevices] = {};
-  int device = 0;
-  cudaGetDevice(&device);
-  std::size_t& allowed = allowed_on[device % kDevices];
-  if (bytes <= std::size_t{48} << 10 || bytes <= allowed) return;
-  if (const cudaError_t error =
-          cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-      error != cudaSuccess) {
-    throw std::runtime_error(std::string(name) + ": " + std::to_string(bytes) +
-                             " bytes of shared memory: " + cudaGetErrorString(error));
-  }
-  allowed = bytes;
+  cudaLaunchKernelEx(&config, kKernel, args...);
 }
 
 }  // namespace suites::internal

@@ -178,17 +178,18 @@ void LaunchNorm(Precision precision, const void* x, Gather gather, const void* d
   const auto threads = static_cast<unsigned>(packs < 1024 ? (packs + 31) / 32 * 32 : 1024);
   const auto per_thread = (packs + threads - 1) / threads;
   WithElement(precision, [&]<class T>(T) {
-    auto launch = [&](auto kernel) {
-      LaunchInChain(kernel, dim3(static_cast<unsigned>(rows)), dim3(threads), 0, stream, static_cast<const T*>(x),
-                    gather, static_cast<const T*>(delta), static_cast<const T*>(weight), eps, static_cast<T*>(sum),
-                    static_cast<T*>(y), packs, static_cast<float>(width));
+    auto launch = [&]<int kPacks>() {
+      LaunchInChain<AddRmsNormKernel<T, kPacks>>(dim3(static_cast<unsigned>(rows)), dim3(threads), 0, stream, 0,
+                                                 static_cast<const T*>(x), gather, static_cast<const T*>(delta),
+                                                 static_cast<const T*>(weight), eps, static_cast<T*>(sum),
+                                                 static_cast<T*>(y), packs, static_cast<float>(width));
     };
     if (per_thread == 1) {
-      launch(AddRmsNormKernel<T, 1>);
+      launch.template operator()<1>();
     } else if (per_thread == 2) {
-      launch(AddRmsNormKernel<T, 2>);
+      launch.template operator()<2>();
     } else {
-      launch(AddRmsNormKernel<T, 4>);
+      launch.template operator()<4>();
     }
   });
   CheckLaunch("rms_norm");
@@ -201,8 +202,8 @@ void LaunchEmbedding(Precision precision, const void* table, const std::int64_t*
   Require(width % kWidth == 0, "embedding: the width is not a multiple of 8");
   if (rows == 0) return;
   WithElement(precision, [&]<class T>(T) {
-    LaunchInChain(EmbeddingKernel<T>, dim3(static_cast<unsigned>(rows)), dim3(128), 0, stream,
-                  static_cast<const T*>(table), ids, state, static_cast<T*>(y), width / kWidth);
+    LaunchInChain<EmbeddingKernel<T>>(dim3(static_cast<unsigned>(rows)), dim3(128), 0, stream, 0,
+                                      static_cast<const T*>(table), ids, state, static_cast<T*>(y), width / kWidth);
   });
   CheckLaunch("embedding");
 }
@@ -225,7 +226,7 @@ void LaunchRope(Precision precision, const RopeArgs& args, cudaStream_t stream) 
   const std::int64_t warps = args.rows * (args.q_heads + 2 * args.kv_heads);
   const auto blocks = static_cast<unsigned>((warps * 32 + kThreads - 1) / kThreads);
   WithElement(precision,
-              [&]<class T>(T) { LaunchInChain(RopeKernel<T>, dim3(blocks), dim3(kThreads), 0, stream, args); });
+              [&]<class T>(T) { LaunchInChain<RopeKernel<T>>(dim3(blocks), dim3(kThreads), 0, stream, 0, args); });
   CheckLaunch("rope");
 }
 
@@ -237,8 +238,8 @@ void LaunchSiluMul(Precision precision, const void* x, void* y, std::int64_t row
   const std::int64_t packs = width / kWidth;
   const auto blocks = static_cast<unsigned>((rows * packs + kThreads - 1) / kThreads);
   WithElement(precision, [&]<class T>(T) {
-    LaunchInChain(SiluMulKernel<T>, dim3(blocks), dim3(kThreads), 0, stream, static_cast<const T*>(x),
-                  static_cast<T*>(y), packs, rows * packs);
+    LaunchInChain<SiluMulKernel<T>>(dim3(blocks), dim3(kThreads), 0, stream, 0, static_cast<const T*>(x),
+                                    static_cast<T*>(y), packs, rows * packs);
   });
   CheckLaunch("silu_mul");
 }

@@ -140,8 +140,8 @@ std::int64_t SampleBlocks(std::int64_t vocab) { return (vocab + kSampleElements 
 
 void LaunchSample(Precision precision, const SampleArgs& args, cudaStream_t stream) {
   WithElement(precision, [&]<class T>(T) {
-    LaunchInChain(SampleKernel<T>, dim3(static_cast<unsigned>(SampleBlocks(args.vocab))), dim3(kSampleThreads), 0,
-                  stream, args);
+    LaunchInChain<SampleKernel<T>>(dim3(static_cast<unsigned>(SampleBlocks(args.vocab))), dim3(kSampleThreads), 0,
+                                   stream, 0, args);
   });
   CheckLaunch("sampling");
 }
