@@ -42,12 +42,13 @@ __global__ void __launch_bounds__(kThreads, 2)
   const auto* matrix = reinterpret_cast<const uint4*>(weight);
   const auto* vector = reinterpret_cast<const uint4*>(x);
 
-  uint4 words[kDepth];
+  uint4 words[kDepth] = {};
   const auto read = [&](std::int64_t row, int step) {
+    if (row >= rows) return;
 #pragma unroll
     for (int u = 0; u < kDepth; ++u) {
       const int pack = (step * kDepth + u) * 32 + lane;
-      words[u] = pack < packs && row < rows ? Stream(matrix + row * packs + pack) : uint4{};
+      words[u] = pack < packs ? Stream(matrix + row * packs + pack) : uint4{};
     }
   };
   std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
