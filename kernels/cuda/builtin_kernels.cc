@@ -76,13 +76,6 @@ void CheckSize(const QuantizedLinear& linear) {
   }
 }
 
-// The kernels read 16 bytes at a time, whole tensors only.
-at::Tensor Aligned(const at::Tensor& tensor) {
-  at::Tensor whole = tensor.contiguous();
-  if (reinterpret_cast<std::uintptr_t>(whole.const_data_ptr()) % 16 != 0) whole = whole.clone();
-  return whole;
-}
-
 const std::uint32_t* Words(const at::Tensor& tensor) {
   return reinterpret_cast<const std::uint32_t*>(tensor.const_data_ptr<std::int32_t>());
 }
@@ -117,12 +110,8 @@ cuda::Repack RepackOf(const QuantizedLinear& linear, const at::Tensor& words, co
   return repack;
 }
 
-}  // namespace
-
-std::unique_ptr<Int4Matmul> MakeMarlinCuda(const QuantizedLinear& linear, const KernelIdentity& identity) {
-  if (linear.format != Format::kAwq && linear.format != Format::kGptq) {
-    RefuseFormat(linear, identity, "awq and gptq");
-  }
+// Both formats to Marlin order; with desc_act, rows sorted by group.
+std::unique_ptr<Int4Matmul> Make(const QuantizedLinear& linear, const KernelIdentity& identity, cuda::Family family) {
   CheckGroups(linear);
   CheckSize(linear);
   const at::Device device = linear.qweight.device();
@@ -137,38 +126,26 @@ std::unique_ptr<Int4Matmul> MakeMarlinCuda(const QuantizedLinear& linear, const 
   const at::Tensor words = linear.qweight.contiguous();
   cuda::RepackMarlin(RepackOf(linear, words, packed),
                      reinterpret_cast<std::uint32_t*>(packed.words.mutable_data_ptr<std::int32_t>()), stream);
-  return std::make_unique<CudaMatmul>(identity, cuda::Family::kMarlin, linear, std::move(packed));
+  return std::make_unique<CudaMatmul>(identity, family, linear, std::move(packed));
 }
 
-// From AutoAWQ's tensors as they are, which stay shared.
+}  // namespace
+
+std::unique_ptr<Int4Matmul> MakeMarlinCuda(const QuantizedLinear& linear, const KernelIdentity& identity) {
+  if (linear.format != Format::kAwq && linear.format != Format::kGptq) {
+    RefuseFormat(linear, identity, "awq and gptq");
+  }
+  return Make(linear, identity, cuda::Family::kMarlin);
+}
+
 std::unique_ptr<Int4Matmul> MakeAwqCuda(const QuantizedLinear& linear, const KernelIdentity& identity) {
   if (linear.format != Format::kAwq) RefuseFormat(linear, identity, "awq");
-  CheckGroups(linear);
-  CheckSize(linear);
-  Packed packed;
-  packed.words = Aligned(linear.qweight);
-  packed.zeros = Aligned(linear.qzeros);
-  packed.scales = Aligned(linear.scales);
-  return std::make_unique<CudaMatmul>(identity, cuda::Family::kAwq, linear, std::move(packed));
+  return Make(linear, identity, cuda::Family::kAwq);
 }
 
-// From GPTQ's words, the nibbles of each in another order; with desc_act, with rows
-// sorted by group.
 std::unique_ptr<Int4Matmul> MakeGptqCuda(const QuantizedLinear& linear, const KernelIdentity& identity) {
   if (linear.format != Format::kGptq) RefuseFormat(linear, identity, "gptq");
-  CheckGroups(linear);
-  CheckSize(linear);
-  const at::Device device = linear.qweight.device();
-  const c10::cuda::CUDAGuard guard(device);
-  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(device.index());
-  Packed packed;
-  packed.row_order = OrderOnDevice(RowOrder(linear), device);
-  PackGroups(linear, linear.n, stream, packed);
-  packed.words = at::empty({linear.k / 8, linear.n}, linear.qweight.options());
-  const at::Tensor words = linear.qweight.contiguous();
-  cuda::RepackGptq(RepackOf(linear, words, packed),
-                   reinterpret_cast<std::uint32_t*>(packed.words.mutable_data_ptr<std::int32_t>()), stream);
-  return std::make_unique<CudaMatmul>(identity, cuda::Family::kGptq, linear, std::move(packed));
+  return Make(linear, identity, cuda::Family::kGptq);
 }
 
 }  // namespace kernels::internal

@@ -83,204 +83,101 @@ __device__ __forceinline__ int GroupOf(const Args& args, int k) {
   return k < args.gemm.k ? static_cast<int>(__umulhi(static_cast<unsigned>(k), args.group_inverse)) : -1;
 }
 
-// --- One Tile type for each family. `kBlocks` blocks of 16 columns; kParts is 2
-// --- where a group may end within a lane's 16 rows. Load() starts the reads of a
-// --- lane's codes and group data; Expand() gives the registers of instruction j.
-
-template <int kBlocksOf, bool kSplitGroups>
+// Codes of 64 rows of K and kBlocks times 16 columns, and their groups' data.
+// kParts says where groups may end: 1, at tiles; 2, at halves of a tile; 8, after
+// any eight rows. Load() starts the reads; Expand() gives the registers of
+// instruction j. Where kParts is 8, Expand() reads the groups' data.
+template <int kBlocksOf, int kPartsOf>
 struct MarlinTile {
-  static constexpr int kBlocks = kBlocksOf, kParts = kSplitGroups ? 2 : 1, kColumns = 16 * kBlocks;
+  static constexpr int kBlocks = kBlocksOf, kParts = kPartsOf, kKept = kParts == 8 ? 1 : kParts,
+                       kColumns = 16 * kBlocks;
   std::uint32_t words[kBlocks][4];
-  std::uint32_t scales[kBlocks][kParts];
-  std::uint32_t zeros[kBlocks][kParts];
+  std::uint32_t scales[kBlocks][kKept];
+  std::uint32_t zeros[kBlocks][kKept];
+  int first_row, first_column;
 
+  __device__ __forceinline__ void LoadGroup(const Args& args, int k, int b, std::uint32_t& scale,
+                                            std::uint32_t& zero) const {
+    const Gemm& gemm = args.gemm;
+    const int group = GroupOf(args, k), column = first_column + 16 * b;
+    scale = zero = 0;
+    if (group < 0 || column >= gemm.padded_n) return;
+    const std::size_t at = static_cast<std::size_t>(group) * gemm.padded_n + column;
+    scale = __ldg(reinterpret_cast<const std::uint32_t*>(static_cast<const __half*>(gemm.scales) + at));
+    zero = __ldg(reinterpret_cast<const std::uint16_t*>(static_cast<const std::uint8_t*>(gemm.zeros) + at));
+  }
   __device__ __forceinline__ void Load(const Args& args, int tile, int column, int lane) {
     const Gemm& gemm = args.gemm;
-    const int g = lane / 4, t = lane % 4;
+    first_row = tile * kTileK;
+    first_column = column + 2 * (lane / 4);
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
-      const int first = column + 16 * b;
-      const bool inside = first < gemm.padded_n && tile < args.k_tiles;
       uint4 four = make_uint4(0, 0, 0, 0);
-      if (inside) {
-        const std::size_t at = (static_cast<std::size_t>(first / 16) * args.k_tiles + tile) * 32 + lane;
+      if (column + 16 * b < gemm.padded_n && tile < args.k_tiles) {
+        const std::size_t at = (static_cast<std::size_t>(column / 16 + b) * args.k_tiles + tile) * 32 + lane;
         four = LoadOnce(reinterpret_cast<const uint4*>(gemm.words) + at);
       }
       words[b][0] = four.x, words[b][1] = four.y, words[b][2] = four.z, words[b][3] = four.w;
+      if constexpr (kParts != 8) {
 #pragma unroll
-      for (int p = 0; p < kParts; ++p) {
-        const int group = GroupOf(args, tile * kTileK + 16 * t + 8 * p);
-        scales[b][p] = zeros[b][p] = 0;
-        if (inside && group >= 0) {
-          const std::size_t at = static_cast<std::size_t>(group) * gemm.padded_n + first + 2 * g;
-          scales[b][p] = __ldg(reinterpret_cast<const std::uint32_t*>(static_cast<const __half*>(gemm.scales) + at));
-          zeros[b][p] =
-              __ldg(reinterpret_cast<const std::uint16_t*>(static_cast<const std::uint8_t*>(gemm.zeros) + at));
+        for (int p = 0; p < kParts; ++p) {
+          LoadGroup(args, first_row + kTileK / kParts * p, b, scales[b][p], zeros[b][p]);
         }
       }
     }
   }
-  __device__ __forceinline__ void Expand(int j, std::uint32_t (&a)[kBlocks][4]) const {
+  __device__ __forceinline__ void Expand(const Args& args, int j, std::uint32_t (&a)[kBlocks][4]) const {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
-      const int p = kSplitGroups ? j / 2 : 0;
-      const std::uint32_t scale0 = LowTwice(scales[b][p]), scale1 = HighTwice(scales[b][p]);
-      const std::uint32_t bias0 = LowBias(zeros[b][p] & 0xff), bias1 = HighBias(zeros[b][p] >> 8);
-      const std::uint32_t word = words[b][j];
-      a[b][0] = ExpandLow(word, bias0, scale0);
-      a[b][1] = ExpandHigh(word, bias1, scale1);
-      a[b][2] = ExpandLow(word >> 8, bias0, scale0);
-      a[b][3] = ExpandHigh(word >> 8, bias1, scale1);
+#pragma unroll
+      for (int pair = 0; pair < 2; ++pair) {
+        std::uint32_t scale, zero;
+        if constexpr (kParts == 8) {
+          LoadGroup(args, first_row + 16 * j + 8 * pair, b, scale, zero);
+        } else {
+          scale = scales[b][j * kParts / 4], zero = zeros[b][j * kParts / 4];
+        }
+        const std::uint32_t word = words[b][j] >> (8 * pair);
+        a[b][2 * pair] = ExpandLow(word, LowBias(zero & 0xff), LowTwice(scale));
+        a[b][2 * pair + 1] = ExpandHigh(word, HighBias(zero >> 8), HighTwice(scale));
+      }
     }
   }
   // The first of the two neighbouring columns that block b gives lane g, from the tile's first.
   static __device__ __forceinline__ int Column(int b, int g) { return 16 * b + 2 * g; }
 };
 
-// AutoAWQ's words: eight columns of one row of K. Blocks 0..3 of a lane are its
-// word's column pairs (0, 1), (2, 3), (4, 5), (6, 7).
-template <bool kSplitGroups>
-struct AwqTile {
-  static constexpr int kBlocks = 4, kParts = kSplitGroups ? 2 : 1, kColumns = 64;
-  std::uint32_t words[16];
-  std::uint32_t scales[kParts][4];
-  std::uint32_t zeros[kParts];
-
-  __device__ __forceinline__ void Load(const Args& args, int tile, int column, int lane) {
-    const Gemm& gemm = args.gemm;
-    const int g = lane / 4, t = lane % 4;
-    const int word_column = column / 8 + g, stride = gemm.n / 8;
-    const bool inside = word_column < stride;
-    const int first = tile * kTileK + 16 * t;
-    const std::uint32_t* const from = gemm.words + static_cast<std::size_t>(first) * stride + word_column;
-    // K is a multiple of 8: eight rows are there or not.
-#pragma unroll
-    for (int r = 0; r < 16; ++r) {
-      words[r] = inside && first + r / 8 * 8 < gemm.k ? LoadOnce(from + static_cast<std::size_t>(r) * stride) : 0;
-    }
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) {
-      const int group = GroupOf(args, first + 8 * p);
-      uint4 four = make_uint4(0, 0, 0, 0);
-      zeros[p] = 0;
-      if (inside && group >= 0) {
-        const std::size_t at = static_cast<std::size_t>(group) * stride + word_column;
-        four = __ldg(static_cast<const uint4*>(gemm.scales) + at);
-        zeros[p] = __ldg(static_cast<const std::uint32_t*>(gemm.zeros) + at);
-      }
-      scales[p][0] = four.x, scales[p][1] = four.y, scales[p][2] = four.z, scales[p][3] = four.w;
-    }
-  }
-  // Columns (2 i, 2 i + 1) of one word.
-  __device__ __forceinline__ std::uint32_t Pair(int i, std::uint32_t word, int p) const {
-    const std::uint32_t shifted = i < 2 ? word : word >> 8, zero = i < 2 ? zeros[p] : zeros[p] >> 8;
-    return i % 2 == 0 ? ExpandLow(shifted, AndOr(zero, kLowCodes, kMinus1024), scales[p][i])
-                      : ExpandHigh(shifted, AndOr(zero, kHighCodes, kMinus64), scales[p][i]);
-  }
-  __device__ __forceinline__ void Expand(int j, std::uint32_t (&a)[kBlocks][4]) const {
-    const int p = kSplitGroups ? j / 2 : 0;
-#pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-#pragma unroll
-      for (int i = 0; i < kBlocks; ++i) {
-        const std::uint32_t even = Pair(i, words[4 * j + 2 * pair], p), odd = Pair(i, words[4 * j + 2 * pair + 1], p);
-        a[i][2 * pair] = __byte_perm(even, odd, 0x5410);      // column 2 i, both rows
-        a[i][2 * pair + 1] = __byte_perm(even, odd, 0x7632);  // column 2 i + 1
-      }
-    }
-  }
-  static __device__ __forceinline__ int Column(int b, int g) { return 8 * g + 2 * b; }
-};
-
-// Words of eight rows of K of one column, nibbles in the order of GptqRowOfNibble().
-// A lane reads four columns; blocks 0 and 1 are the first and the second two.
-template <bool kSplitGroups>
-struct GptqTile {
-  static constexpr int kBlocks = 2, kParts = kSplitGroups ? 2 : 1, kColumns = 32;
-  std::uint32_t words[2][4];
-  std::uint32_t scales[kParts][2];
-  std::uint32_t zeros[kParts];
-
-  __device__ __forceinline__ void Load(const Args& args, int tile, int column, int lane) {
-    const Gemm& gemm = args.gemm;
-    const int g = lane / 4, t = lane % 4;
-    const int first_column = column + 4 * g, first = tile * kTileK + 16 * t;
-    const bool inside = first_column < gemm.n;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      uint4 four = make_uint4(0, 0, 0, 0);
-      if (inside && first + 8 * r < gemm.k) {
-        const std::size_t at = static_cast<std::size_t>(first / 8 + r) * gemm.n + first_column;
-        four = LoadOnce(reinterpret_cast<const uint4*>(gemm.words + at));
-      }
-      words[r][0] = four.x, words[r][1] = four.y, words[r][2] = four.z, words[r][3] = four.w;
-    }
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) {
-      const int group = GroupOf(args, first + 8 * p);
-      uint2 two = make_uint2(0, 0);
-      zeros[p] = 0;
-      if (inside && group >= 0) {
-        const std::size_t at = static_cast<std::size_t>(group) * gemm.n + first_column;
-        two = __ldg(reinterpret_cast<const uint2*>(static_cast<const __half*>(gemm.scales) + at));
-        zeros[p] = __ldg(reinterpret_cast<const std::uint32_t*>(static_cast<const std::uint8_t*>(gemm.zeros) + at));
-      }
-      scales[p][0] = two.x, scales[p][1] = two.y;
-    }
-  }
-  __device__ __forceinline__ void Expand(int j, std::uint32_t (&a)[kBlocks][4]) const {
-    const int p = kSplitGroups ? j / 2 : 0;
-#pragma unroll
-    for (int b = 0; b < kBlocks; ++b) {
-      const std::uint32_t scale[2] = {LowTwice(scales[p][b]), HighTwice(scales[p][b])};
-#pragma unroll
-      for (int upper = 0; upper < 2; ++upper) {
-        const std::uint32_t zero = (zeros[p] >> (16 * b + 8 * upper)) & 0xff;
-        const std::uint32_t word = words[j / 2][2 * b + upper] >> (8 * (j % 2));
-        a[b][upper] = ExpandLow(word, LowBias(zero), scale[upper]);
-        a[b][2 + upper] = ExpandHigh(word, HighBias(zero), scale[upper]);
-      }
-    }
-  }
-  static __device__ __forceinline__ int Column(int b, int g) { return 4 * g + 2 * b; }
-};
-
-// x of one tile and eight rows: a lane holds rows 16 t .. + 15 of K for row g.
-// Instruction j takes registers 2 j and 2 j + 1.
+// x of one tile and eight rows: instruction j takes registers 2 j and 2 j + 1.
 struct Activations {
   std::uint32_t values[8];
 
-  __device__ __forceinline__ void Set(const uint4& low, const uint4& high) {
-    values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
-    values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
-  }
   // From global memory; zero beyond the last row and the end of K.
   __device__ __forceinline__ void Load(const Args& args, int tile, int first_row, int lane) {
     const Gemm& gemm = args.gemm;
-    const int row = first_row + lane / 4, k = tile * kTileK + 16 * (lane % 4);
-    uint4 part[2];
+    const int row = first_row + lane / 4, k = tile * kTileK + 2 * (lane % 4);
+    const __half* const from = static_cast<const __half*>(gemm.x) + static_cast<std::size_t>(row) * gemm.k + k;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      part[i] = make_uint4(0, 0, 0, 0);
-      if (row < gemm.m && k + 8 * i < gemm.k) {
-        const __half* const from = static_cast<const __half*>(gemm.x) + static_cast<std::size_t>(row) * gemm.k + k;
-        part[i] = __ldg(reinterpret_cast<const uint4*>(from) + i);
-      }
+    for (int i = 0; i < 8; ++i) {
+      const bool inside = row < gemm.m && k + 8 * i < gemm.k;
+      values[i] = inside ? __ldg(reinterpret_cast<const std::uint32_t*>(from + 8 * i)) : 0;
     }
-    Set(part[0], part[1]);
   }
 };
 
-// x in shared memory: [rows][8 chunks of eight rows of K]. Odd rows have their
-// chunks swapped in pairs, so that the eight lanes of one access, which are two
-// rows of four even (or odd) chunks, meet in no bank.
-__device__ __forceinline__ int ChunkAt(int row, int chunk) { return row * 8 + (chunk ^ (row & 1)); }
+// x in shared memory: [rows][8 chunks of eight rows of K], chunks permuted such
+// that the same chunk of eight rows of x meets in no bank.
+__device__ __forceinline__ int ChunkAt(int row, int chunk) { return row * 8 + (chunk ^ (row & 7)); }
 
-__device__ __forceinline__ Activations FromShared(const uint4* tile, int first_row, int lane) {
-  const int row = first_row + lane / 4, chunk = 2 * (lane % 4);
-  Activations x;
-  x.Set(tile[ChunkAt(row, chunk)], tile[ChunkAt(row, chunk + 1)]);
-  return x;
+// Registers of instructions 2 half and 2 half + 1 for eight rows of x.
+__device__ __forceinline__ uint4 FromShared(const uint4* tile, int first_row, int half, int lane) {
+  const unsigned at =
+      static_cast<unsigned>(__cvta_generic_to_shared(tile + ChunkAt(first_row + lane % 8, 4 * half + lane / 8)));
+  uint4 v;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(at)
+               : "memory");
+  return v;
 }
 
 // Starts the copy of `rows` rows of x of one tile to shared memory, by `threads`

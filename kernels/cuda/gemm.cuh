@@ -1,5 +1,5 @@
-// The two ways through a multiplication that marlin and awq share. `Tile` is one
-// of fragments.cuh. Sums are fp32 and none is ever added in arrival order.
+// The two ways through a multiplication by mma.sync. `Tile` is MarlinTile of
+// fragments.cuh. Sums are fp32 and none is ever added in arrival order.
 #ifndef KERNELS_CUDA_GEMM_CUH_
 #define KERNELS_CUDA_GEMM_CUH_
 
@@ -58,7 +58,7 @@ __device__ __forceinline__ void StreamBody(const Args& args) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         std::uint32_t a[kBlocks][4];
-        tiles[stage].Expand(j, a);
+        tiles[stage].Expand(args, j, a);
 #pragma unroll
         for (int b = 0; b < kBlocks; ++b) {
 #pragma unroll
@@ -106,17 +106,17 @@ constexpr std::size_t TileSharedBytes(int row_blocks) {
 }
 
 template <class Tile, int kRowBlocks>
-__device__ __forceinline__ void MultiplyTile(const Tile& tile, const uint4* x, int lane,
+__device__ __forceinline__ void MultiplyTile(const Args& args, const Tile& tile, const uint4* x, int lane,
                                              float (&sums)[Tile::kBlocks][kRowBlocks][4]) {
   constexpr int kBlocks = Tile::kBlocks;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {  // instructions 0, 1 and 2, 3 take one chunk of x each
+  for (int half = 0; half < 2; ++half) {
     std::uint32_t a[2][kBlocks][4];
-    tile.Expand(2 * half, a[0]);
-    tile.Expand(2 * half + 1, a[1]);
+    tile.Expand(args, 2 * half, a[0]);
+    tile.Expand(args, 2 * half + 1, a[1]);
 #pragma unroll
     for (int r = 0; r < kRowBlocks; ++r) {
-      const uint4 v = x[ChunkAt(8 * r + lane / 4, 2 * (lane % 4) + half)];
+      const uint4 v = FromShared(x, 8 * r, half, lane);
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) {
         MultiplyAdd(sums[b][r], a[0][b], v.x, v.y);
@@ -162,7 +162,7 @@ __device__ __forceinline__ void TileBody(const Args& args) {
       WaitForCopies<kTileStages - 2>();
       __syncthreads();
       copy(tile + kTileStages - 1);
-      MultiplyTile<Tile, kRowBlocks>(tiles[i], x_stages + (tile - begin) % kTileStages * kRows * 8, lane, sums);
+      MultiplyTile<Tile, kRowBlocks>(args, tiles[i], x_stages + (tile - begin) % kTileStages * kRows * 8, lane, sums);
       if (tile + kRing < end) tiles[i].Load(args, tile + kRing, column, lane);
     }
   }
@@ -179,34 +179,54 @@ __device__ __forceinline__ void TileBody(const Args& args) {
   }
 }
 
-// --- Dequantize. W as [n, k]: each lane writes the 16 rows of K that it holds of
-// --- a column, which are neighbours in memory. Grid: (columns, tiles of K).
+// --- Dequantize. W as [n, k]. Lanes (g, 0..3) hold what one column has of eight
+// --- neighbouring rows in one word each; they swap words such that lane (g, t) gets
+// --- rows 16 t .. 16 t + 15. Grid: (columns, tiles of K).
 inline constexpr int kDequantizeWarps = 4;
 
-template <class Tile>
-__device__ __forceinline__ void DequantizeAlongKBody(const Args& args, __half* w) {
+// words[i] of lane t becomes words[t] of lane i, within each four lanes.
+__device__ __forceinline__ void TransposeFours(std::uint32_t (&words)[4], int t) {
+#pragma unroll
+  for (int bit = 1; bit < 4; bit *= 2) {
+    const bool upper = (t & bit) != 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i & bit) != 0) continue;
+      const std::uint32_t sent = upper ? words[i] : words[i + bit];
+      const std::uint32_t got = __shfl_xor_sync(0xffffffffu, sent, bit);
+      (upper ? words[i] : words[i + bit]) = got;
+    }
+  }
+}
+
+template <int kParts>
+__device__ __forceinline__ void DequantizeBody(const Args& args, __half* w) {
   const Gemm& gemm = args.gemm;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int column = blockIdx.x * Tile::kColumns, tile_index = blockIdx.y * kDequantizeWarps + warp;
+  const int column = blockIdx.x * kMarlinColumns, tile_index = blockIdx.y * kDequantizeWarps + warp;
   if (tile_index >= args.k_tiles) return;
-  Tile tile;
+  MarlinTile<1, kParts> tile;
   tile.Load(args, tile_index, column, lane);
+  TransposeFours(tile.words[0], t);
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int k = tile_index * kTileK + 16 * t + 8 * half;
+  for (int pair = 0; pair < 2; ++pair) {
+    const int k = tile_index * kTileK + 16 * t + 8 * pair;
+    std::uint32_t scale, zero;
+    tile.LoadGroup(args, k, 0, scale, zero);
     if (k >= gemm.k) continue;
-    std::uint32_t a[2][Tile::kBlocks][4];
-    tile.Expand(2 * half, a[0]);
-    tile.Expand(2 * half + 1, a[1]);
 #pragma unroll
-    for (int b = 0; b < Tile::kBlocks; ++b) {
+    for (int upper = 0; upper < 2; ++upper) {
+      const int n = column + 2 * g + upper;
+      if (n >= gemm.n) continue;
+      std::uint32_t pairs[4];
 #pragma unroll
-      for (int upper = 0; upper < 2; ++upper) {
-        const int n = column + Tile::Column(b, g) + upper;
-        if (n >= gemm.n) continue;
-        *reinterpret_cast<uint4*>(w + static_cast<std::size_t>(n) * gemm.k + k) =
-            make_uint4(a[0][b][upper], a[0][b][2 + upper], a[1][b][upper], a[1][b][2 + upper]);
+      for (int i = 0; i < 4; ++i) {
+        const std::uint32_t word = tile.words[0][i] >> (8 * pair);
+        pairs[i] = upper == 0 ? ExpandLow(word, LowBias(zero & 0xff), LowTwice(scale))
+                              : ExpandHigh(word, HighBias(zero >> 8), HighTwice(scale));
       }
+      *reinterpret_cast<uint4*>(w + static_cast<std::size_t>(n) * gemm.k + k) =
+          make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
     }
   }
 }

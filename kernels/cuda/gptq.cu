@@ -10,9 +10,9 @@ inline constexpr int kSliceWarps = 4;
 
 // Grid: (slices, columns): the slices of an output are launched together. y is 0
 // beforehand where kOrdered is false.
-template <int kRowBlocks, bool kSplitGroups, bool kOrdered>
+template <int kRowBlocks, int kParts, bool kOrdered>
 __device__ __forceinline__ void SliceBody(const Args& args) {
-  using Tile = GptqTile<kSplitGroups>;
+  using Tile = MarlinTile<2, kParts>;
   constexpr int kRows = 8 * kRowBlocks, kTiles = static_cast<int>(kSliceK) / kTileK;
   __shared__ uint4 x[kTiles][kRows * 8];
   const Gemm& gemm = args.gemm;
@@ -30,7 +30,7 @@ __device__ __forceinline__ void SliceBody(const Args& args) {
   __syncthreads();
   float sums[Tile::kBlocks][kRowBlocks][4] = {};
 #pragma unroll
-  for (int i = 0; i < kTiles; ++i) MultiplyTile<Tile, kRowBlocks>(tiles[i], x[i], lane, sums);
+  for (int i = 0; i < kTiles; ++i) MultiplyTile<Tile, kRowBlocks>(args, tiles[i], x[i], lane, sums);
 #pragma unroll
   for (int b = 0; b < Tile::kBlocks; ++b) {
     const int n = column + Tile::Column(b, lane / 4);
@@ -54,14 +54,14 @@ __device__ __forceinline__ void SliceBody(const Args& args) {
   }
 }
 
-template <int kRowBlocks, bool kSplitGroups>
+template <int kRowBlocks, int kParts>
 __global__ void __launch_bounds__(kSliceWarps * 32) GptqGemmArrival(const __grid_constant__ Args args) {
-  SliceBody<kRowBlocks, kSplitGroups, false>(args);
+  SliceBody<kRowBlocks, kParts, false>(args);
 }
 
-template <int kRowBlocks, bool kSplitGroups>
+template <int kRowBlocks, int kParts>
 __global__ void __launch_bounds__(kSliceWarps * 32) GptqGemmOrdered(const __grid_constant__ Args args) {
-  SliceBody<kRowBlocks, kSplitGroups, true>(args);
+  SliceBody<kRowBlocks, kParts, true>(args);
 }
 
 // The fp16 sum of the slices, from +0 up, in ascending order: eight columns a thread.
@@ -80,25 +80,16 @@ __global__ void __launch_bounds__(128)
   y[i] = make_uint4(sum[0], sum[1], sum[2], sum[3]);
 }
 
-template <bool kSplitGroups>
-__global__ void __launch_bounds__(kDequantizeWarps * 32)
-    GptqDequantizeWeights(const __grid_constant__ Args args, __half* w) {
-  DequantizeAlongKBody<GptqTile<kSplitGroups>>(args, w);
-}
-
 namespace {
 
 template <int kRowBlocks>
 void Slices(const Args& args, bool ordered, cudaStream_t stream) {
   const dim3 grid(args.splits, Blocks(args.gemm.n, kSliceWarps * 32));
   constexpr int kThreads = kSliceWarps * 32;
-  if (SplitsGroups(args.gemm)) {
-    ordered ? GptqGemmOrdered<kRowBlocks, true><<<grid, kThreads, 0, stream>>>(args)
-            : GptqGemmArrival<kRowBlocks, true><<<grid, kThreads, 0, stream>>>(args);
-  } else {
-    ordered ? GptqGemmOrdered<kRowBlocks, false><<<grid, kThreads, 0, stream>>>(args)
-            : GptqGemmArrival<kRowBlocks, false><<<grid, kThreads, 0, stream>>>(args);
-  }
+  WithParts(args.gemm, [&]<int kParts>() {
+    ordered ? GptqGemmOrdered<kRowBlocks, kParts><<<grid, kThreads, 0, stream>>>(args)
+            : GptqGemmArrival<kRowBlocks, kParts><<<grid, kThreads, 0, stream>>>(args);
+  });
 }
 
 }  // namespace
@@ -131,17 +122,6 @@ void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, void* workspace,
   GptqAddSlicesInOrder<<<Blocks(static_cast<std::int64_t>(count / 8), 128), 128, 0, stream>>>(
       static_cast<const uint4*>(workspace), args.splits, count / 8, static_cast<uint4*>(gemm.y));
   CheckLaunch("GptqAddSlicesInOrder");
-}
-
-void GptqDequantize(const Gemm& gemm, void* w, cudaStream_t stream) {
-  const Args args = ArgsOf(gemm, Plan(), nullptr);
-  const dim3 grid(Blocks(gemm.n, 32), Blocks(args.k_tiles, kDequantizeWarps));
-  if (SplitsGroups(gemm)) {
-    GptqDequantizeWeights<true><<<grid, kDequantizeWarps * 32, 0, stream>>>(args, static_cast<__half*>(w));
-  } else {
-    GptqDequantizeWeights<false><<<grid, kDequantizeWarps * 32, 0, stream>>>(args, static_cast<__half*>(w));
-  }
-  CheckLaunch("GptqDequantizeWeights");
 }
 
 }  // namespace kernels::cuda

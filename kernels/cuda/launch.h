@@ -18,34 +18,28 @@ struct Gemm {
   const void* x = nullptr;  // [m, k], 16-byte aligned
   void* y = nullptr;        // [m, n], 16-byte aligned
   int m = 0;
-  int k = 0;  // a multiple of 8, at most kMaxK
-  int n = 0;  // a multiple of 8
-  // marlin: Marlin order (layout.h); awq: AutoAWQ's [k, n / 8]; gptq: [k / 8, n],
-  // nibbles in the order of GptqRowOfNibble().
-  const std::uint32_t* words = nullptr;
-  // marlin, gptq: one byte each, [groups, padded n]; awq: AutoAWQ's words [groups, n / 8].
-  const void* zeros = nullptr;
-  const void* scales = nullptr;  // halves [groups, padded n]; padding is 0
-  int padded_n = 0;              // marlin: n rounded up to 16; else n
-  int group_size = 0;            // a multiple of 8
+  int k = 0;                             // a multiple of 8, at most kMaxK
+  int n = 0;                             // a multiple of 8
+  const std::uint32_t* words = nullptr;  // Marlin order (layout.h)
+  const void* zeros = nullptr;           // one byte each, [groups, padded n]
+  const void* scales = nullptr;          // halves [groups, padded n]; padding is 0
+  int padded_n = 0;                      // n rounded up to 16
+  int group_size = 0;                    // a multiple of 8
   int groups = 0;
 };
 
 // How many bytes of workspace GemmBy() needs for a plan.
 std::int64_t WorkspaceBytes(Family family, const Plan& plan, std::int64_t m, std::int64_t n, bool ordered);
 
-// By plan.path, which is not kDequantize. Leaves m = 0 alone. gptq: `ordered`
-// chooses the twin; without it y is zeroed first and needs no workspace.
+// By plan.path, which is not kDequantize. Leaves m = 0 alone. MarlinGemm serves
+// marlin and awq. gptq: `ordered` chooses the twin; without it y is zeroed first
+// and needs no workspace.
 void MarlinGemm(const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_t stream);
-void AwqGemm(const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_t stream);
 void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, void* workspace, cudaStream_t stream);
 
-// W in fp16, each weight (q - z) s rounded once: as [n, k] for marlin and gptq,
-// whose words run along K; as [k, n] for awq, whose words run along N. Reads the
-// weights of `gemm` only.
-void MarlinDequantize(const Gemm& gemm, void* w, cudaStream_t stream);
-void AwqDequantize(const Gemm& gemm, void* w, cudaStream_t stream);
-void GptqDequantize(const Gemm& gemm, void* w, cudaStream_t stream);
+// W in fp16 as [n, k], each weight (q - z) s rounded once. Reads the weights of
+// `gemm` only.
+void DequantizeWeights(const Gemm& gemm, void* w, cudaStream_t stream);
 
 // From a checkpoint's words to the kernels' own.
 enum class CodeLayout : std::uint8_t { kAwq, kGptq };
@@ -58,8 +52,6 @@ struct Repack {
 };
 // To Marlin order, [padded n / 16, padded k / 64, 32, 4]; padding holds code 0.
 void RepackMarlin(const Repack& repack, std::uint32_t* out, cudaStream_t stream);
-// To the gptq kernel's words, [k / 8, n].
-void RepackGptq(const Repack& repack, std::uint32_t* out, cudaStream_t stream);
 // Zero points to bytes and scales, both to [groups, padded_n]. `add` is added to
 // each word first (0x11111111 undoes GPTQ v1's z - 1).
 void RepackGroups(const std::uint32_t* zeros, CodeLayout layout, std::uint32_t add, const void* scales, int groups,

@@ -30,8 +30,17 @@ inline unsigned Blocks(std::int64_t count, std::int64_t per_block) {
   return static_cast<unsigned>((count + per_block - 1) / per_block);
 }
 
-// Where a group may end within the 16 rows of K that a lane holds.
-inline bool SplitsGroups(const Gemm& gemm) { return gemm.group_size % 16 != 0; }
+// Calls `f` with kParts of MarlinTile as its template argument.
+template <class Function>
+void WithParts(const Gemm& gemm, Function f) {
+  if (gemm.group_size % kTileK == 0) {
+    f.template operator()<1>();
+  } else if (gemm.group_size % (kTileK / 2) == 0) {
+    f.template operator()<2>();
+  } else {
+    f.template operator()<8>();
+  }
+}
 
 // Adds up the workspace of a plan that splits K; nothing where it does not.
 void AddSplits(const Args& args, cudaStream_t stream);

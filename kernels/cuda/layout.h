@@ -3,14 +3,10 @@
 //
 // A tensor-core instruction here is m16n8k16 with the weights as its first
 // operand: 16 columns of W x 16 rows of K, times 16 rows of K x 8 rows of x. A
-// lane is (g, t) = (lane / 4, lane % 4). Sums do not depend on which row of K
-// takes which place of the instruction, as long as both operands agree, so the
-// places are given out such that each lane reads whole words:
-//
-// In a tile of kTileK = 64 rows of K, lane (g, t) holds rows 16 t .. 16 t + 15,
-// and instruction j of the tile's four takes rows 16 t + 4 j .. + 3 of them.
-// Places g and g + 8 of the 16 columns are two neighbouring columns, so that a
-// result is stored as half2.
+// lane is (g, t) = (lane / 4, lane % 4). Rows of K keep their order within an
+// instruction, so that the same registers serve mma.sync and wgmma, which reads x
+// from shared memory as it lies. Places g and g + 8 of the 16 columns are two
+// neighbouring columns, so that a result is stored as half2.
 #ifndef KERNELS_CUDA_LAYOUT_H_
 #define KERNELS_CUDA_LAYOUT_H_
 
@@ -29,7 +25,7 @@ inline constexpr int kMarlinColumns = 16;  // columns of a tile in Marlin order
 
 // Row of K, within the tile, behind half `h` (0, 1) of register pair `pair`
 // (0, 1) of instruction `j` (0..3), for lanes with this t. Both operands.
-INT4_HOST_DEVICE constexpr int RowOfPlace(int t, int j, int pair, int h) { return 16 * t + 4 * j + 2 * pair + h; }
+INT4_HOST_DEVICE constexpr int RowOfPlace(int t, int j, int pair, int h) { return 16 * j + 8 * pair + 2 * t + h; }
 
 // The 16 columns of one instruction: register a[2 * pair + upper] of lane g
 // belongs to column 2 g + upper of them.
@@ -45,16 +41,11 @@ struct WordPosition {
 };
 INT4_HOST_DEVICE constexpr WordPosition MarlinPosition(std::int64_t k, std::int64_t n, std::int64_t padded_k) {
   const int row = static_cast<int>(k % kTileK), column = static_cast<int>(n % kMarlinColumns);
-  const int t = row / 16, j = row % 16 / 4, pair = row % 4 / 2, h = row % 2;
+  const int j = row / 16, pair = row % 16 / 8, t = row % 8 / 2, h = row % 2;
   const int g = column / 2, upper = column % 2;
   const std::int64_t tile = n / kMarlinColumns * (padded_k / kTileK) + k / kTileK;
   return {(tile * 32 + 4 * g + t) * 4 + j, 4 * (upper + 2 * pair + 4 * h)};
 }
-
-// GPTQ's word of eight rows of K, its nibbles re-ordered: the row that nibble i
-// holds. Nibbles i and i + 4, which one mask takes out as a half2, are rows 2 i
-// and 2 i + 1.
-INT4_HOST_DEVICE constexpr int GptqRowOfNibble(int i) { return 2 * (i % 4) + i / 4; }
 
 // The column of an AWQ word that nibble i holds; kAwqOrder of int4_pack.h.
 INT4_HOST_DEVICE constexpr int AwqColumnOfNibble(int i) { return 2 * (i % 4) + i / 4; }

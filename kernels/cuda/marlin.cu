@@ -1,23 +1,23 @@
-// marlin: weights in Marlin order.
+// marlin and awq, by mma.sync.
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/launch_internal.cuh"
 
 namespace kernels::cuda {
 
-template <int kColumnBlocks, int kRowBlocks, bool kSplitGroups>
+template <int kColumnBlocks, int kRowBlocks, int kParts>
 __global__ void __launch_bounds__(kStreamWarps * 32, 2) MarlinGemmStream(const __grid_constant__ Args args) {
-  StreamBody<MarlinTile<kColumnBlocks, kSplitGroups>, kRowBlocks, kRowBlocks == 1 ? 4 : 3>(args);
+  StreamBody<MarlinTile<kColumnBlocks, kParts>, kRowBlocks, kRowBlocks == 1 ? 4 : 3>(args);
 }
 
-template <int kRowBlocks, bool kSplitGroups>
+template <int kRowBlocks, int kParts>
 __global__ void __launch_bounds__(kTileWarps * 32, 2) MarlinGemmTile(const __grid_constant__ Args args) {
-  TileBody<MarlinTile<2, kSplitGroups>, kRowBlocks>(args);
+  TileBody<MarlinTile<2, kParts>, kRowBlocks>(args);
 }
 
-template <bool kSplitGroups>
+template <int kParts>
 __global__ void __launch_bounds__(kDequantizeWarps * 32)
-    MarlinDequantizeWeights(const __grid_constant__ Args args, __half* w) {
-  DequantizeAlongKBody<MarlinTile<1, kSplitGroups>>(args, w);
+    DequantizeToHalf(const __grid_constant__ Args args, __half* w) {
+  DequantizeBody<kParts>(args, w);
 }
 
 namespace {
@@ -25,11 +25,9 @@ namespace {
 template <int kColumnBlocks, int kRowBlocks>
 void Stream(const Args& args, cudaStream_t stream) {
   const dim3 grid(Blocks(args.gemm.n, 16 * kColumnBlocks), args.splits);
-  if (SplitsGroups(args.gemm)) {
-    MarlinGemmStream<kColumnBlocks, kRowBlocks, true><<<grid, kStreamWarps * 32, 0, stream>>>(args);
-  } else {
-    MarlinGemmStream<kColumnBlocks, kRowBlocks, false><<<grid, kStreamWarps * 32, 0, stream>>>(args);
-  }
+  WithParts(args.gemm, [&]<int kParts>() {
+    MarlinGemmStream<kColumnBlocks, kRowBlocks, kParts><<<grid, kStreamWarps * 32, 0, stream>>>(args);
+  });
 }
 
 template <int kRowBlocks>
@@ -37,11 +35,9 @@ void Tiles(const Args& args, cudaStream_t stream) {
   const dim3 grid(Blocks(args.gemm.n, kTileWarps * 32), args.splits, Blocks(args.gemm.m, 8 * kRowBlocks));
   constexpr std::size_t kShared = TileSharedBytes(kRowBlocks);
   static_assert(kShared <= 48 * 1024, "what a kernel may use without asking");
-  if (SplitsGroups(args.gemm)) {
-    MarlinGemmTile<kRowBlocks, true><<<grid, kTileWarps * 32, kShared, stream>>>(args);
-  } else {
-    MarlinGemmTile<kRowBlocks, false><<<grid, kTileWarps * 32, kShared, stream>>>(args);
-  }
+  WithParts(args.gemm, [&]<int kParts>() {
+    MarlinGemmTile<kRowBlocks, kParts><<<grid, kTileWarps * 32, kShared, stream>>>(args);
+  });
 }
 
 }  // namespace
@@ -67,15 +63,13 @@ void MarlinGemm(const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_
   AddSplits(args, stream);
 }
 
-void MarlinDequantize(const Gemm& gemm, void* w, cudaStream_t stream) {
+void DequantizeWeights(const Gemm& gemm, void* w, cudaStream_t stream) {
   const Args args = ArgsOf(gemm, Plan(), nullptr);
   const dim3 grid(Blocks(gemm.n, 16), Blocks(args.k_tiles, kDequantizeWarps));
-  if (SplitsGroups(gemm)) {
-    MarlinDequantizeWeights<true><<<grid, kDequantizeWarps * 32, 0, stream>>>(args, static_cast<__half*>(w));
-  } else {
-    MarlinDequantizeWeights<false><<<grid, kDequantizeWarps * 32, 0, stream>>>(args, static_cast<__half*>(w));
-  }
-  CheckLaunch("MarlinDequantizeWeights");
+  WithParts(gemm, [&]<int kParts>() {
+    DequantizeToHalf<kParts><<<grid, kDequantizeWarps * 32, 0, stream>>>(args, static_cast<__half*>(w));
+  });
+  CheckLaunch("DequantizeToHalf");
 }
 
 }  // namespace kernels::cuda

@@ -69,29 +69,21 @@ void CheckTensor(const char* op, const char* what, const at::Tensor& tensor, at:
               " must be aligned to 16 bytes");
 }
 
-Gemm ViewOf(const char* op, Family family, const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+Gemm ViewOf(const char* op, const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
             const at::Tensor& scales, std::int64_t n) {
   const std::int64_t k = x.size(1);
   TORCH_CHECK(n > 0 && n % 8 == 0, op, ": n must be a positive multiple of 8, but is ", n);
   TORCH_CHECK(k > 0 && k % 8 == 0 && k <= kMaxK, op, ": K must be a positive multiple of 8 up to ", kMaxK, ", but is ",
               k);
-  const std::int64_t padded = family == Family::kMarlin ? RoundUp(n, kMarlinColumns) : n;
+  const std::int64_t padded = RoundUp(n, kMarlinColumns);
   TORCH_CHECK(scales.dim() == 2 && scales.size(0) > 0 && k % scales.size(0) == 0, op,
               ": scales must be [K / group size, ", padded, "], but are ", scales.sizes());
   const std::int64_t groups = scales.size(0);
   TORCH_CHECK(k / groups % 8 == 0, op, ": the group size must be a multiple of 8, but is ", k / groups);
   const at::Device device = x.device();
   CheckTensor(op, "scales", scales, at::kHalf, {groups, padded}, device);
-  if (family == Family::kMarlin) {
-    CheckTensor(op, "words", words, at::kInt, {padded / kMarlinColumns, RoundUp(k, kTileK) / kTileK, 32, 4}, device);
-    CheckTensor(op, "zeros", zeros, at::kByte, {groups, padded}, device);
-  } else if (family == Family::kAwq) {
-    CheckTensor(op, "words", words, at::kInt, {k, n / 8}, device);
-    CheckTensor(op, "zeros", zeros, at::kInt, {groups, n / 8}, device);
-  } else {
-    CheckTensor(op, "words", words, at::kInt, {k / 8, n}, device);
-    CheckTensor(op, "zeros", zeros, at::kByte, {groups, n}, device);
-  }
+  CheckTensor(op, "words", words, at::kInt, {padded / kMarlinColumns, RoundUp(k, kTileK) / kTileK, 32, 4}, device);
+  CheckTensor(op, "zeros", zeros, at::kByte, {groups, padded}, device);
   Gemm gemm;
   gemm.k = static_cast<int>(k);
   gemm.n = static_cast<int>(n);
@@ -104,18 +96,11 @@ Gemm ViewOf(const char* op, Family family, const at::Tensor& x, const at::Tensor
   return gemm;
 }
 
-at::Tensor DequantizeAndMultiply(Family family, const Gemm& gemm, const at::Tensor& x, cudaStream_t stream) {
-  const bool along_n = family == Family::kAwq;
-  at::Tensor w = along_n ? at::empty({gemm.k, gemm.n}, x.options()) : at::empty({gemm.n, gemm.k}, x.options());
-  if (family == Family::kMarlin) {
-    MarlinDequantize(gemm, w.mutable_data_ptr(), stream);
-  } else if (along_n) {
-    AwqDequantize(gemm, w.mutable_data_ptr(), stream);
-  } else {
-    GptqDequantize(gemm, w.mutable_data_ptr(), stream);
-  }
+at::Tensor DequantizeAndMultiply(const Gemm& gemm, const at::Tensor& x, cudaStream_t stream) {
+  at::Tensor w = at::empty({gemm.n, gemm.k}, x.options());
+  DequantizeWeights(gemm, w.mutable_data_ptr(), stream);
   const FullPrecisionSums scope;
-  return at::mm(x, along_n ? w : w.t());
+  return at::mm(x, w.t());
 }
 
 at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_in, const at::Tensor& words,
@@ -124,7 +109,7 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   TORCH_CHECK(x_in.dim() == 2 && x_in.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ",
               x_in.scalar_type(), " ", x_in.sizes());
   const c10::cuda::CUDAGuard guard(x_in.device());
-  Gemm gemm = ViewOf(op, family, x_in, words, zeros, scales, n);
+  Gemm gemm = ViewOf(op, x_in, words, zeros, scales, n);
   const std::int64_t m = x_in.size(0);
   TORCH_CHECK(m <= INT32_MAX, op, ": too many rows: ", m);
   if (m == 0) return at::empty({m, n}, x_in.options());
@@ -132,7 +117,7 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   if (reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % 16 != 0) x = x.clone();
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(x.device().index());
   const Plan plan = PlanFor(family, m, gemm.k, n, Multiprocessors(x.device().index()));
-  if (plan.path == Path::kDequantize) return DequantizeAndMultiply(family, gemm, x, stream);
+  if (plan.path == Path::kDequantize) return DequantizeAndMultiply(gemm, x, stream);
 
   at::Tensor y = at::empty({m, n}, x.options());
   const std::int64_t bytes = WorkspaceBytes(family, plan, m, n, ordered);
@@ -141,16 +126,10 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   gemm.x = x.const_data_ptr();
   gemm.y = y.mutable_data_ptr();
   gemm.m = static_cast<int>(m);
-  switch (family) {
-    case Family::kMarlin:
-      MarlinGemm(gemm, plan, partial, stream);
-      break;
-    case Family::kAwq:
-      AwqGemm(gemm, plan, partial, stream);
-      break;
-    case Family::kGptq:
-      GptqGemm(gemm, plan, ordered, partial, stream);
-      break;
+  if (family == Family::kGptq) {
+    GptqGemm(gemm, plan, ordered, partial, stream);
+  } else {
+    MarlinGemm(gemm, plan, partial, stream);
   }
   return y;
 }

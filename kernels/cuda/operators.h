@@ -1,5 +1,5 @@
 // The CUDA matmuls behind the operators of kernels/cpu/operators.h, for tensors on
-// a CUDA device, with layouts of their own.
+// a CUDA device, with a layout of their own.
 #ifndef KERNELS_CUDA_OPERATORS_H_
 #define KERNELS_CUDA_OPERATORS_H_
 
@@ -15,12 +15,10 @@ namespace kernels::cuda {
 
 // Arguments of every operator, beside x: F16 [M, K] contiguous, on the current
 // stream of its device:
-//   words      I32: marlin [padded N / 16, padded K / 64, 32, 4] in Marlin order
-//              (layout.h); awq [K, N / 8] as AutoAWQ wrote them; gptq [K / 8, N],
-//              nibbles in the order of GptqRowOfNibble()
-//   zeros      marlin U8 [K / G, padded N]; awq I32 [K / G, N / 8] as AutoAWQ wrote
-//              them; gptq U8 [K / G, N]
-//   scales     F16 [K / G, padded N]. Only marlin pads N, to 16 columns.
+//   words      I32 [padded N / 16, padded K / 64, 32, 4] in Marlin order (layout.h);
+//              N padded to 16, K to 64
+//   zeros      U8 [K / G, padded N]
+//   scales     F16 [K / G, padded N]
 //   row_order  I64 [K] or none: row i of words multiplies column row_order[i] of x
 //   n          columns of the result, a multiple of 8
 // Result: F16 [M, n]. Wrong dtypes, shapes or devices are c10::Error.

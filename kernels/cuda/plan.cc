@@ -39,7 +39,7 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
     plan.path = Path::kStream;
     plan.row_blocks = m <= 8 ? 1 : 2;
     // Two strips of 16 columns read x half as often; one makes more blocks.
-    plan.column_blocks = family == Family::kAwq ? 4 : n >= 64LL * multiprocessors ? 2 : 1;
+    plan.column_blocks = n >= 64LL * multiprocessors ? 2 : 1;
     plan.columns = 16 * plan.column_blocks;
     // Two tiles for each of the block's eight warps at least.
     SplitK(k, n, 2LL * multiprocessors, 16, plan);
@@ -47,10 +47,10 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
   }
   if (m <= kMaxTileRows) {
     plan.path = Path::kTile;
-    plan.row_blocks = m <= 32 ? 4 : m <= 64 || family == Family::kAwq ? 8 : 16;
-    plan.column_blocks = family == Family::kAwq ? 4 : 2;
+    plan.row_blocks = m <= 32 ? 4 : m <= 64 ? 8 : 16;
+    plan.column_blocks = 2;
     plan.columns = 4 * 16 * plan.column_blocks;
-    SplitK(k, n, (family == Family::kAwq ? 1LL : 2LL) * multiprocessors, 4, plan);
+    SplitK(k, n, 2LL * multiprocessors, 4, plan);
     return plan;
   }
   plan.path = Path::kDequantize;

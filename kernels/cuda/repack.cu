@@ -1,4 +1,4 @@
-// Repacking on the device, and the sum of splits that marlin and awq share.
+// Repacking on the device, and the sum of splits.
 #include "kernels/cuda/launch_internal.cuh"
 
 namespace kernels::cuda {
@@ -27,15 +27,6 @@ __global__ void __launch_bounds__(256)
     const int k = first_k + RowOfPlace(t, j, i / 2 % 2, i / 4), n = first_n + ColumnOfPlace(g, i % 2);
     if (k < from.k && n < from.n) word |= CodeAt(from, k, n) << (4 * i);
   }
-  out[at] = word;
-}
-
-__global__ void __launch_bounds__(256) GptqRepack(const Repack from, std::size_t count, std::uint32_t* out) {
-  const std::size_t at = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (at >= count) return;
-  const int n = static_cast<int>(at % from.n), first_k = static_cast<int>(at / from.n) * 8;
-  std::uint32_t word = 0;
-  for (int i = 0; i < 8; ++i) word |= CodeAt(from, first_k + GptqRowOfNibble(i), n) << (4 * i);
   out[at] = word;
 }
 
@@ -91,12 +82,6 @@ void RepackMarlin(const Repack& repack, std::uint32_t* out, cudaStream_t stream)
   MarlinRepack<<<Blocks(count, 256), 256, 0, stream>>>(repack, static_cast<int>(k_tiles),
                                                        static_cast<std::size_t>(count), out);
   CheckLaunch("MarlinRepack");
-}
-
-void RepackGptq(const Repack& repack, std::uint32_t* out, cudaStream_t stream) {
-  const std::int64_t count = static_cast<std::int64_t>(repack.k) / 8 * repack.n;
-  GptqRepack<<<Blocks(count, 256), 256, 0, stream>>>(repack, static_cast<std::size_t>(count), out);
-  CheckLaunch("GptqRepack");
 }
 
 void RepackGroups(const std::uint32_t* zeros, CodeLayout layout, std::uint32_t add, const void* scales, int groups,

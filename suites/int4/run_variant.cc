@@ -138,7 +138,7 @@ class VariantRun {
     generation_.max_tokens = options_.max_tokens;
     CheckLength(*loaded.engine);
 
-    Repeat(loaded, record_.baseline, record_.cost.baseline_seconds, "baseline");
+    Repeat(loaded, record_.baseline, record_.cost.baseline_seconds, "baseline", first_);
     // The baseline is what hours went into: nothing below may lose it.
     record_.success = true;
     record_.text = Decode(first_.tokens);
@@ -230,8 +230,9 @@ class VariantRun {
     }
   }
 
-  // Warm-ups, then the compared repetitions of one mode.
-  void Repeat(const LoadedEngine& loaded, ModeRecord& mode, double& seconds, const std::string& phase) {
+  // Warm-ups, then the compared repetitions of one mode. Repetition 0 stays in `first`.
+  void Repeat(const LoadedEngine& loaded, ModeRecord& mode, double& seconds, const std::string& phase,
+              Generation& first) {
     mode.attempted = true;
     if (loaded.openvino != nullptr) mode.settings = loaded.openvino->Settings();
     {
@@ -262,9 +263,9 @@ class VariantRun {
           mode.logprobs.push_back(generation.logprobs);
           if (mode.tokens.size() == 1) {
             mode.top10 = generation.top10;
-            first_ = generation;
+            first = generation;
           } else {
-            mode.logits_l2.push_back(LogitDistance(first_.step_logits, generation.step_logits));
+            mode.logits_l2.push_back(LogitDistance(first.step_logits, generation.step_logits));
           }
           return generation;
         },
@@ -374,9 +375,8 @@ class VariantRun {
       const DeterministicMode deterministic;
       const c10::WarningUtils::WarningHandlerGuard guard(&warnings);
       const LoadedEngine loaded = Load(Mode::kDeterministic, record_.cost.reload_seconds);
-      const Generation baseline = std::exchange(first_, {});
-      Repeat(loaded, mode, record_.cost.deterministic_seconds, "deterministic");
-      first_ = baseline;
+      Generation first;
+      Repeat(loaded, mode, record_.cost.deterministic_seconds, "deterministic", first);
     } catch (const std::exception& error) {
       mode = ModeRecord();
       mode.attempted = true;

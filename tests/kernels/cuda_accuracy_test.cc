@@ -149,7 +149,7 @@ class CudaAccuracy : public testing::TestWithParam<Case> {
                          /*seed=*/7);
     const at::ScalarType dtype = std::string(c.family) == "tinygemm" ? at::kBFloat16 : at::kHalf;
     x_ = RandomActivations(c.shape.m, c.shape.k, dtype, /*seed=*/8).to(at::kCUDA);
-    kernel_ = MakeInt4Matmul({c.family, "auto", "cuda"}, layer_);
+    kernel_ = MakeInt4Matmul({c.family, OwnProvider(c.family), "cuda"}, layer_);
   }
 
   QuantizedLinear layer_;
@@ -175,7 +175,7 @@ TEST_P(CudaAccuracy, LayersOnTheDeviceGiveTheSameBits) {
   for (at::Tensor* const tensor : {&there.qweight, &there.qzeros, &there.scales, &there.g_idx}) {
     if (tensor->defined()) *tensor = tensor->to(at::kCUDA);
   }
-  const auto kernel = MakeInt4Matmul({GetParam().family, "auto", "cuda:0"}, there);
+  const auto kernel = MakeInt4Matmul({GetParam().family, OwnProvider(GetParam().family), "cuda:0"}, there);
   EXPECT_TRUE(kernel->ForwardOrdered(x_).equal(kernel_->ForwardOrdered(x_)));
 }
 
@@ -211,7 +211,7 @@ class CudaSpecialValues : public testing::TestWithParam<FamilyAndFormat> {
   void SetUp() override {
     if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
     layer_ = RandomLayer(GetParam().format, {.k = kK, .n = kN}, 9);
-    kernel_ = MakeInt4Matmul({GetParam().family, "auto", "cuda"}, layer_);
+    kernel_ = MakeInt4Matmul({GetParam().family, OwnProvider(GetParam().family), "cuda"}, layer_);
   }
   QuantizedLinear layer_;
   std::unique_ptr<Int4Matmul> kernel_;

@@ -44,15 +44,10 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
   // Codes 9 everywhere, zero point 8, scale 1 / 64 and x = 1: each result is K / 64.
   void Check(int m, int k, int n, int group) {
     const Family family = GetParam().family;
-    const int padded = family == Family::kMarlin ? static_cast<int>(RoundUp(n, kMarlinColumns)) : n;
-    const int groups = k / group;
-    const at::Tensor words =
-        at::full({family == Family::kMarlin ? padded * RoundUp(k, kTileK) / 8 : static_cast<std::int64_t>(k) * n / 8},
-                 static_cast<std::int64_t>(static_cast<std::int32_t>(0x99999999u)), On(at::kInt));
-    const at::Tensor zeros =
-        family == Family::kAwq
-            ? at::full({groups, n / 8}, static_cast<std::int64_t>(static_cast<std::int32_t>(0x88888888u)), On(at::kInt))
-            : at::full({groups, padded}, 8, On(at::kByte));
+    const int padded = static_cast<int>(RoundUp(n, kMarlinColumns)), groups = k / group;
+    const at::Tensor words = at::full({padded * RoundUp(k, kTileK) / 8},
+                                      static_cast<std::int64_t>(static_cast<std::int32_t>(0x99999999u)), On(at::kInt));
+    const at::Tensor zeros = at::full({groups, padded}, 8, On(at::kByte));
     const at::Tensor scales = at::full({groups, padded}, 1.0 / 64, On(at::kHalf));
     if (padded > n) scales.narrow(1, n, padded - n).zero_();
     const at::Tensor x = at::ones({m, k}, On(at::kHalf));
@@ -71,16 +66,10 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
     gemm.scales = scales.const_data_ptr();
     gemm.padded_n = padded, gemm.group_size = group, gemm.groups = groups;
     const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
-    switch (family) {
-      case Family::kMarlin:
-        MarlinGemm(gemm, plan, workspace.mutable_data_ptr(), stream);
-        break;
-      case Family::kAwq:
-        AwqGemm(gemm, plan, workspace.mutable_data_ptr(), stream);
-        break;
-      case Family::kGptq:
-        GptqGemm(gemm, plan, GetParam().ordered, workspace.mutable_data_ptr(), stream);
-        break;
+    if (family == Family::kGptq) {
+      GptqGemm(gemm, plan, GetParam().ordered, workspace.mutable_data_ptr(), stream);
+    } else {
+      MarlinGemm(gemm, plan, workspace.mutable_data_ptr(), stream);
     }
     ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
     const std::string shape = std::to_string(m) + " x " + std::to_string(k) + " x " + std::to_string(n);
@@ -116,12 +105,14 @@ TEST_P(RawCudaGemm, SanitizedShapes) {
   for (const int m : {3, 12, 20, 40, 50}) {
     Check(m, 256, 40, 64);
     Check(m, 72, 24, 8);
+    Check(m, 96, 24, 32);
   }
   Check(2, 2048, 24, 128);   // in splits
   Check(20, 1024, 24, 128);  // in splits
   if (GetParam().family != Family::kGptq) {
     Check(100, 192, 24, 64);
     Check(100, 72, 24, 8);
+    Check(100, 96, 24, 32);
   }
   if (GetParam().family == Family::kMarlin) {
     Check(3, 64, 8448, 64);  // two strips for each warp
@@ -187,41 +178,44 @@ TEST_F(RawCudaRepack, GivesMarlinOrderFromBothFormats) {
   }
 }
 
-// The dequantized weights, bit for bit, by every family's own kernel.
+// The dequantized weights, bit for bit, from both formats: with groups that end
+// within a word, within a tile and at tiles, K and N within a tile and at its end.
 TEST_F(RawCudaRepack, DequantizesToTheRoundedWeight) {
-  constexpr int kK = 72, kN = 24, kGroup = 8;
-  const QuantizedLinear awq = RandomLayer(Format::kAwq, {.k = kK, .n = kN, .group_size = kGroup}, 4);
-  const at::Tensor expected = Dequantize(awq).to(at::kHalf);
-  const at::Tensor words = awq.qweight.to(at::kCUDA), zeros = awq.qzeros.to(at::kCUDA),
-                   scales = awq.scales.to(at::kCUDA);
+  struct Shape {
+    int k, n, group;
+  };
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
-  Gemm gemm;
-  gemm.k = kK, gemm.n = kN, gemm.padded_n = kN, gemm.group_size = kGroup, gemm.groups = kK / kGroup;
-  gemm.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr());
-  gemm.zeros = zeros.const_data_ptr();
-  gemm.scales = scales.const_data_ptr();
-  const at::Tensor w = at::full({kK, kN}, 7.0, On(at::kHalf));
-  AwqDequantize(gemm, w.mutable_data_ptr(), stream);
-  EXPECT_TRUE(w.cpu().equal(expected));
-
-  const at::Tensor padded_zeros = at::empty({kK / kGroup, 32}, On(at::kByte));
-  const at::Tensor padded_scales = at::empty({kK / kGroup, 32}, On(at::kHalf));
-  RepackGroups(reinterpret_cast<const std::uint32_t*>(zeros.const_data_ptr()), CodeLayout::kAwq, 0,
-               scales.const_data_ptr(), kK / kGroup, kN, 32, padded_zeros.mutable_data_ptr<std::uint8_t>(),
-               padded_scales.mutable_data_ptr(), stream);
-  Repack repack;
-  repack.words = gemm.words;
-  repack.layout = CodeLayout::kAwq;
-  repack.k = kK, repack.n = kN;
-  const at::Tensor tiles = at::empty({RoundUp(kK, kTileK) * 32 / 8}, On(at::kInt));
-  RepackMarlin(repack, reinterpret_cast<std::uint32_t*>(tiles.mutable_data_ptr()), stream);
-  gemm.words = reinterpret_cast<const std::uint32_t*>(tiles.const_data_ptr());
-  gemm.zeros = padded_zeros.const_data_ptr();
-  gemm.scales = padded_scales.const_data_ptr();
-  gemm.padded_n = 32;
-  const at::Tensor transposed = at::full({kN, kK}, 7.0, On(at::kHalf));
-  MarlinDequantize(gemm, transposed.mutable_data_ptr(), stream);
-  EXPECT_TRUE(transposed.t().cpu().equal(expected));
+  for (const Format format : {Format::kAwq, Format::kGptq}) {
+    for (const Shape shape : {Shape{72, 24, 8}, Shape{160, 40, 32}, Shape{128, 48, 64}}) {
+      const QuantizedLinear layer =
+          RandomLayer(format, {.k = shape.k, .n = shape.n, .group_size = shape.group}, /*seed=*/4);
+      const at::Tensor expected = Dequantize(layer).to(at::kHalf);
+      const at::Tensor words = layer.qweight.to(at::kCUDA), zeros = layer.qzeros.to(at::kCUDA),
+                       scales = layer.scales.to(at::kCUDA);
+      const CodeLayout layout = format == Format::kAwq ? CodeLayout::kAwq : CodeLayout::kGptq;
+      const int groups = shape.k / shape.group, padded = static_cast<int>(RoundUp(shape.n, kMarlinColumns));
+      const at::Tensor padded_zeros = at::empty({groups, padded}, On(at::kByte));
+      const at::Tensor padded_scales = at::empty({groups, padded}, On(at::kHalf));
+      RepackGroups(reinterpret_cast<const std::uint32_t*>(zeros.const_data_ptr()), layout,
+                   format == Format::kGptq ? 0x11111111u : 0, scales.const_data_ptr(), groups, shape.n, padded,
+                   padded_zeros.mutable_data_ptr<std::uint8_t>(), padded_scales.mutable_data_ptr(), stream);
+      Repack repack;
+      repack.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr());
+      repack.layout = layout;
+      repack.k = shape.k, repack.n = shape.n;
+      const at::Tensor tiles = at::empty({RoundUp(shape.k, kTileK) * padded / 8}, On(at::kInt));
+      RepackMarlin(repack, reinterpret_cast<std::uint32_t*>(tiles.mutable_data_ptr()), stream);
+      Gemm gemm;
+      gemm.k = shape.k, gemm.n = shape.n, gemm.group_size = shape.group, gemm.groups = groups;
+      gemm.words = reinterpret_cast<const std::uint32_t*>(tiles.const_data_ptr());
+      gemm.zeros = padded_zeros.const_data_ptr();
+      gemm.scales = padded_scales.const_data_ptr();
+      gemm.padded_n = padded;
+      const at::Tensor transposed = at::full({shape.n, shape.k}, 7.0, On(at::kHalf));
+      DequantizeWeights(gemm, transposed.mutable_data_ptr(), stream);
+      EXPECT_TRUE(transposed.t().cpu().equal(expected)) << shape.k << " x " << shape.n << ", " << layer.name;
+    }
+  }
 }
 
 }  // namespace

@@ -430,9 +430,10 @@ TEST_F(CudaQwen3, RecordFunctionSeesEveryOperation) {
       }).scopes({at::RecordScope::FUNCTION}));
   engine->Generate(SomePrompt(4), {.max_tokens = 2});
   at::removeCallback(handle);
-  for (const char* name : {"qwen3::embedding", "qwen3::rms_norm", "qwen3::qk_norm_rope", "qwen3::attention",
-                           "qwen3::silu_mul", "qwen3::add", "qwen3::add_rms_norm", "qwen3::embedding_rms_norm",
-                           "qwen3::qk_norm_rope_attention", "qwen3::linear", "qwen3::sampling"}) {
+  for (const char* name :
+       {"qwen3::embedding", "qwen3::rms_norm", "qwen3::qk_norm_rope", "qwen3::attention", "qwen3::silu_mul",
+        "qwen3::add", "qwen3::add_rms_norm", "qwen3::embedding_rms_norm", "qwen3::qk_norm_rope_attention",
+        "qwen3::linear", "qwen3::sampling", "qwen3::token_scores"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
 }
