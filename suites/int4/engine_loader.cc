@@ -91,6 +91,7 @@ LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const 
   settings.kernel.family = variant.kernel;
   settings.kernel.provider = has_providers ? options.provider : "auto";
   settings.kernel.device = device;
+  settings.kernel.batch_invariant = options.batch_invariant;
   if (on_gpu) {
     // Kept are the logits of repetition 0 and of the current one, and copies of controls.
     CheckCudaMemory(EstimateDeviceBytes(checkpoint->config(), settings, 4 * options.max_tokens),

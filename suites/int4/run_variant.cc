@@ -202,6 +202,9 @@ class VariantRun {
       record_.remarks.push_back((options_.provider == "vllm" ? "--provider vllm" : "--op-library") + here +
                                 "its kernels are those of " + loaded.provider);
     }
+    if (options_.batch_invariant && (loaded.qwen3 == nullptr || loaded.qwen3->kernel() == nullptr)) {
+      record_.remarks.push_back("--batch-invariant" + here + "no INT4 kernel of this project runs");
+    }
     if (loaded.device != "cpu") return;
     if (KindOfDevice(options_.device) == "cuda") {
       record_.remarks.push_back("--device " + options_.device + here + "it runs on the CPU in its own runtime");
