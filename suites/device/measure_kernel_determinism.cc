@@ -28,6 +28,7 @@
 #include "suites/device/captured_graph.h"
 #include "suites/device/device_layers.h"
 #include "suites/device/device_patterns.h"
+#include "suites/startup/arguments.h"
 
 namespace {
 
@@ -60,12 +61,14 @@ struct Settings {
   std::string json;
 };
 
-// Those of gtest_determinism that change nothing a kernel may depend on, by name.
+// Those of gtest_determinism that change nothing a kernel may depend on, by name,
+// in the given order but contention last: what waits for the device ends it.
 Perturbations NamedPerturbations(const std::vector<std::string>& names) {
   Perturbations perturbations;
+  bool contention = false;
   for (const std::string& name : names) {
     if (name == "contention") {
-      perturbations.push_back(gtest_determinism::SmContention());
+      contention = true;
     } else if (name == "cache") {
       perturbations.push_back(gtest_determinism::CacheState());
     } else if (name == "delay") {
@@ -76,6 +79,7 @@ Perturbations NamedPerturbations(const std::vector<std::string>& names) {
       throw std::invalid_argument("no perturbation " + name + "; there are contention, cache, delay, poison");
     }
   }
+  if (contention) perturbations.push_back(gtest_determinism::SmContention());
   return perturbations;
 }
 
@@ -220,7 +224,7 @@ ordered_json Times(const Settings& settings) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Bit patterns and times of the INT4 kernels on a CUDA device.");
+  CLI::App app("Bit patterns and times of the INT4 kernels on a CUDA device.", "measure_kernel_determinism");
   Settings settings;
   settings.families = {"marlin", "awq", "gptq", "tinygemm"};
   settings.layers = {"qkv", "o", "gate_up", "down"};
@@ -244,7 +248,7 @@ int main(int argc, char** argv) {
   common(rates);
   CLI::App* const times = app.add_subcommand("times", "Median times beside cuBLAS in fp16");
   common(times);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   if (kernels::TorchCuda().devices == 0) {
     std::cerr << "measure_kernel_determinism: " << kernels::TorchCuda().reason << "\n";
     return 1;
@@ -258,7 +262,7 @@ int main(int argc, char** argv) {
     const std::size_t equals = option.find('=');
     if (equals == std::string::npos) {
       std::cerr << "measure_kernel_determinism: --option " << option << " is not NAME=VALUE\n";
-      return 1;
+      return 2;
     }
     settings.options[option.substr(0, equals)] = option.substr(equals + 1);
   }

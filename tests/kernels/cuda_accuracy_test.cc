@@ -188,7 +188,7 @@ class CudaAccuracy : public testing::TestWithParam<Case> {
   }
 
   static KernelRequest Request(const char* device) {
-    KernelRequest request{GetParam().family, "auto", device};
+    KernelRequest request{GetParam().family, OwnProvider(GetParam().family), device};
     request.batch_invariant = GetParam().batch_invariant;
     return request;
   }
@@ -252,7 +252,7 @@ class CudaSpecialValues : public testing::TestWithParam<FamilyAndFormat> {
   void SetUp() override {
     if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
     layer_ = RandomLayer(GetParam().format, {.k = kK, .n = kN}, 9);
-    kernel_ = MakeInt4Matmul({GetParam().family, "auto", "cuda"}, layer_);
+    kernel_ = MakeInt4Matmul({GetParam().family, OwnProvider(GetParam().family), "cuda"}, layer_);
   }
   QuantizedLinear layer_;
   std::unique_ptr<Int4Matmul> kernel_;

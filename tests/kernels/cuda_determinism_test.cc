@@ -75,7 +75,8 @@ class CudaKernel : public testing::TestWithParam<Kernel> {
     if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
   }
   std::unique_ptr<Int4Matmul> Make(std::int64_t k, std::int64_t n, std::uint64_t seed) const {
-    return MakeInt4Matmul({GetParam().family, "auto", "cuda"}, RandomLayer(GetParam().format, {.k = k, .n = n}, seed));
+    return MakeInt4Matmul({GetParam().family, OwnProvider(GetParam().family), "cuda"},
+                          RandomLayer(GetParam().format, {.k = k, .n = n}, seed));
   }
   at::Tensor Input(std::int64_t m, std::int64_t k, std::uint64_t seed) const {
     return RandomActivations(m, k, InputType(GetParam().family), seed).to(at::kCUDA);
@@ -97,14 +98,15 @@ TEST_P(OrderedCudaKernel, ThousandRunsGiveOnePatternForEachInput) {
   }
 }
 
-// The same under everything that may go on around a kernel.
+// The same under everything that may go on around a kernel. Contention comes last:
+// what waits for the device ends it.
 TEST_P(OrderedCudaKernel, PerturbedRunsGiveOnePatternForEachInput) {
   const auto kernel = Make(2048, 1096, 1);
-  for (const std::int64_t m : {1, 17, 300}) {
+  for (const std::int64_t m : {1, 4, 16, 17, 64, 256, 512, 2048}) {
     Options options;
-    options.runs = 25;  // one takes tens of milliseconds
-    options.perturbations = {SmContention(), CacheState(), LaunchDelay({c10::cuda::getCurrentCUDAStream().stream()}),
-                             TorchWorkspacePoison()};
+    options.runs = 100;
+    options.perturbations = {TorchWorkspacePoison(), CacheState(),
+                             LaunchDelay({c10::cuda::getCurrentCUDAStream().stream()}), SmContention()};
     const Report report = RunRepeated(
         Inputs(2, [&](int i) { return Input(m, 2048, static_cast<std::uint64_t>(2 + i)); }),
         [&](const at::Tensor& x) { return kernel->ForwardOrdered(x); }, options);
