@@ -19,16 +19,23 @@ void SplitK(std::int64_t k, std::int64_t n, std::int64_t blocks, std::int64_t le
   plan.splits = CeilDiv(k_tiles, plan.tiles_per_split);
 }
 
-// Whole waves: as many blocks as find room at once, or one for each strip (of several
-// rows, each pair of strips). Of one row the sums of all of a block's strips lie in
-// shared memory: no more than 16. False where a block has no room.
+// As many blocks as find room at once, or fewer: of one row a block takes 64 units of
+// kUnitK rows at least, where that leaves no multiprocessor idle, of several rows a
+// pair of strips. Of one row the sums of all of a block's strips lie in shared memory:
+// no more than 16 strips. False where a block has no room.
 bool Stream(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, std::int64_t group_size,
             int shared_limit, Plan& plan) {
   plan.path = Path::kStream;
   plan.row_blocks = m == 1 ? 0 : m <= 8 ? 1 : 2;
   const std::int64_t columns = m == 1 ? kMarlinColumns : 2 * kMarlinColumns, steps = CeilDiv(n, columns);
   const std::int64_t most = static_cast<std::int64_t>(multiprocessors) * StreamResidentBlocks(plan.row_blocks);
-  plan.blocks = static_cast<int>(std::min(steps, m == 1 ? std::max(most, CeilDiv(steps, 16)) : most));
+  if (m == 1) {
+    const std::int64_t least = std::clamp<std::int64_t>(64 / CeilDiv(k, kUnitK), 1,
+                                                        std::max<std::int64_t>(1, CeilDiv(steps, multiprocessors)));
+    plan.blocks = static_cast<int>(std::min(CeilDiv(steps, least), std::max(most, CeilDiv(steps, 16))));
+  } else {
+    plan.blocks = static_cast<int>(std::min(steps, most));
+  }
   plan.columns = static_cast<int>(columns * CeilDiv(steps, plan.blocks));
   const Sums sums = family == Family::kGptq ? Sums::kHalfOrdered : Sums::kFloat;
   return StreamShapeFor(plan.row_blocks, sums, m, k, n, group_size, plan.blocks, shared_limit).shared_bytes <=

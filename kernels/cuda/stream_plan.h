@@ -18,11 +18,11 @@ inline constexpr int kSharers = 8;      // warps that share out K
 // and added in half, in ascending order or by atomics as they arrive.
 enum class Sums : std::uint8_t { kFloat, kHalfOrdered, kHalfArrival };
 
-// Rings of copies: stages, and units in one. Of one row three blocks share a
-// multiprocessor, of several rows one has it.
+// Rings of copies: stages, and units in one. Of one row two blocks share a
+// multiprocessor, which may be of two launches; of several rows one has it.
 constexpr int StreamStages(int /*row_blocks*/) { return 3; }
 constexpr int StreamStageUnits(int row_blocks) { return row_blocks == 0 ? 2 : 1; }
-constexpr int StreamResidentBlocks(int row_blocks) { return row_blocks == 0 ? 3 : 1; }
+constexpr int StreamResidentBlocks(int row_blocks) { return row_blocks == 0 ? 2 : 1; }
 
 // Of a block: warps, and bytes of its shared memory.
 INT4_HOST_DEVICE constexpr int StreamWarps(int row_blocks) { return row_blocks == 0 ? kSharers : 2 * kSharers; }
