@@ -36,9 +36,7 @@ void Seed(std::uint64_t seed) {
   generator.set_current_seed(seed);
 }
 
-std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, const std::string& provider,
-                                                  std::int64_t k, std::int64_t n,
-                                                  const std::map<std::string, std::string>& options) {
+kernels::QuantizedLinear RandomLayer(const std::string& family, std::int64_t k, std::int64_t n) {
   kernels::QuantizedLinear layer;
   layer.name = "random";
   layer.format = family == "tinygemm" ? Format::kTorchaoTilePacked : family == "gptq" ? Format::kGptq : Format::kAwq;
@@ -54,7 +52,12 @@ std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, con
     layer.qzeros = RandomWords({k / kGroup, n / 8});
     layer.scales = RandomScales({k / kGroup, n}, at::kHalf);
   }
-  return kernels::MakeInt4Matmul({family, provider, "cuda", options}, layer);
+  return layer;
+}
+
+std::unique_ptr<kernels::Int4Matmul> RandomKernel(const kernels::KernelRequest& request, std::int64_t k,
+                                                  std::int64_t n) {
+  return kernels::MakeInt4Matmul(request, RandomLayer(request.family, k, n));
 }
 
 at::Tensor RandomInput(const std::string& family, std::int64_t m, std::int64_t k) {

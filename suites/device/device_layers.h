@@ -19,11 +19,19 @@ namespace suites {
 // Of the device's generator that the others draw from.
 void Seed(std::uint64_t seed);
 
-// Codes and zero points of random bits, group size 128, scales of 0.005 to 0.015.
+// Codes and zero points of random bits, group size 128, scales of 0.005 to 0.015, in
+// the format that the family reads.
+kernels::QuantizedLinear RandomLayer(const std::string& family, std::int64_t k, std::int64_t n);
+
+// A kernel of such a layer.
+std::unique_ptr<kernels::Int4Matmul> RandomKernel(const kernels::KernelRequest& request, std::int64_t k,
+                                                  std::int64_t n);
 // `options`: of a foreign kernel, KernelRequest::options.
-std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, const std::string& provider,
-                                                  std::int64_t k, std::int64_t n,
-                                                  const std::map<std::string, std::string>& options = {});
+inline std::unique_ptr<kernels::Int4Matmul> RandomKernel(const std::string& family, const std::string& provider,
+                                                         std::int64_t k, std::int64_t n,
+                                                         const std::map<std::string, std::string>& options = {}) {
+  return RandomKernel({family, provider, "cuda", options}, k, n);
+}
 
 // [m, k] in -2..2: the type that the family takes; halves.
 at::Tensor RandomInput(const std::string& family, std::int64_t m, std::int64_t k);
