@@ -385,6 +385,11 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
       if (round + 1 < rounds) __syncthreads();
     }
   }
+  // Nobody waits any more. Tools that follow the barriers of all blocks lose count
+  // where these do not end.
+  if constexpr (kRowBlocks > 0) MeetPair(1 + sharer);
+  __syncwarp();
+  if (strip_warp == 0 && lane < args.x_buffers) EndBarrier(barriers + lane * 8);
   if constexpr (kRowBlocks == 0 && kSums != Sums::kHalfArrival) {
     __syncthreads();
     AddHandedOn<kSums>(args, handed, first_strip, strips, kThreads);
