@@ -147,6 +147,12 @@ __device__ __forceinline__ void StoreResult(const Gemm& gemm, int row, int colum
   *reinterpret_cast<std::uint32_t*>(y) = pair;
 }
 
+// Two halves added to memory as they arrive.
+__device__ __forceinline__ void AddToMemory(__half* to, std::uint32_t pair) {
+  asm volatile("red.relaxed.gpu.global.add.noftz.f16x2 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "r"(pair)
+               : "memory");
+}
+
 // What the sharers handed on for `strips` strips from `first_strip` on, added in
 // ascending order and stored.
 template <Sums kSums>
@@ -349,7 +355,7 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
             ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
               if (column >= gemm.n) return;
               __half* const y = static_cast<__half*>(gemm.y) + static_cast<std::size_t>(row) * gemm.n + column;
-              atomicAdd(reinterpret_cast<__half2*>(y), __floats2half2_rn(lower, upper));
+              AddToMemory(y, Bits(__floats2half2_rn(lower, upper)));
             });
           }
         }
