@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <iostream>
 
+#include "suites/startup/arguments.h"
+
 namespace quant_suites {
 
 bool Selection::Wants(const std::string& name, const std::vector<std::string>& chosen) const {
@@ -45,18 +47,19 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
   app.add_flag("--quiet", s.quiet, "Print the tables only");
   app.add_flag("--once", s.once,
                "No times, each call once between cudaProfilerStart and Stop, for ncu; with --variants of a model");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::cout << app.help();
-    parsed.exit_code = 0;
-  } catch (const CLI::ParseError& error) {
-    std::cerr << "quant_benchmarks: " << error.what() << "\n";
-    parsed.exit_code = 2;
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) {
+    parsed.exit_code = *exit_code;
+    return parsed;
   }
   if (s.rows.empty()) s.rows = {1, 16, 64, 512, 3790};
   if (all_rows) s.rows = {1, 2, 4, 8, 16, 17, 32, 64, 128, 256, 512, 1024, 2048, 3790};
   parsed.others = app.remaining();
+  for (const std::string& other : parsed.others) {
+    if (other.starts_with("--benchmark_") || other.starts_with("--v=")) continue;
+    std::cerr << "quant_benchmarks: unknown argument " << other << "; see --help\n";
+    parsed.exit_code = 2;
+    return parsed;
+  }
   return parsed;
 }
 
