@@ -80,6 +80,8 @@ struct KernelIdentity {
   // multiply, by which a profile shows that this kernel ran. One of them runs in
   // every call; where the weights are first dequantized, it is that function.
   std::vector<std::string> device_functions = {};
+  // A row's bits do not depend on the number of rows.
+  bool batch_invariant = false;
 };
 
 // A layer's weights in the layout of one kernel, ready to multiply.
@@ -112,6 +114,9 @@ struct KernelRequest {
   // Switches of a foreign kernel by name (kernels/providers/vllm.h); a kernel
   // that does not know one refuses it.
   std::map<std::string, std::string> options = {};
+  // The kernel whose rows have the same bits in every batch: marlin and awq, builtin,
+  // on CUDA. The others refuse.
+  bool batch_invariant = false;
 };
 
 // Families that can be named in variants.json ("openvino" is not one: its

@@ -61,7 +61,7 @@ const std::vector<Entry>& Table() {
       "determinism_int4::gptq_gemm_ordered",
       Property::kArrivalOrder,
       /*rows_per_partial_sum=*/128,
-      {"kernels::cuda::GptqGemm", "kernels::cuda::DequantizeToHalf"}},
+      {"kernels::cuda::GptqGemm", "kernels::cuda::MarlinGemm", "kernels::cuda::DequantizeToHalf"}},
      internal::MakeGptqCuda},
     {{"tinygemm",
       "aten",
@@ -107,7 +107,36 @@ std::vector<KernelIdentity> RegisteredKernels() {
   return identities;
 }
 
+namespace {
+
+KernelIdentity BatchInvariant(KernelIdentity identity) {
+  identity.op += "_batch_invariant";
+  identity.batch_invariant = true;
+  return identity;
+}
+
+// Throws std::invalid_argument where the kernel has no batch-invariant form.
+void CheckBatchInvariance(const KernelRequest& request) {
+  const std::string kernel = "kernel " + request.family + "/" + request.provider + "/" + request.device;
+  if (internal::WantsVllm(request) || !request.device.starts_with("cuda")) {
+    throw std::invalid_argument(kernel +
+                                " has no batch-invariant form: marlin and awq of provider builtin have one, "
+                                "on cuda");
+  }
+  if (request.family == "gptq") {
+    throw std::invalid_argument(kernel +
+                                " has no batch-invariant form: its partial sums meet in arrival order; marlin "
+                                "reads the same checkpoints");
+  }
+  if (request.family != "marlin" && request.family != "awq") {
+    throw std::invalid_argument(kernel + " has no batch-invariant form: marlin and awq have one");
+  }
+}
+
+}  // namespace
+
 std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const QuantizedLinear& linear) {
+  if (request.batch_invariant) CheckBatchInvariance(request);
   if (internal::WantsVllm(request)) {
     internal::CheckLayer(linear);
     return internal::MakeVllm(request, linear);
@@ -126,6 +155,7 @@ std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const Q
         throw std::invalid_argument("kernel " + id.family + "/" + id.provider + "/" + id.device + " has no option " +
                                     request.options.begin()->first);
       }
+      if (request.batch_invariant) return entry.make(internal::OnDevice(linear, device), BatchInvariant(id));
       return entry.make(internal::OnDevice(linear, device), id);
     }
     known += (known.empty() ? "" : ", ") + id.family + "/" + id.provider + "/" + id.device;

@@ -30,6 +30,7 @@ class CudaMatmul : public Int4Matmul {
         family_(family),
         k_(linear.k),
         n_(linear.n),
+        group_size_(linear.group_size),
         device_(linear.qweight.device()),
         packed_(std::move(packed)),
         op_(Find(identity_.op)),
@@ -41,7 +42,9 @@ class CudaMatmul : public Int4Matmul {
   }
   at::Tensor ForwardOrdered(const at::Tensor& x) const override { return Call(ordered_op_, x); }
   std::string PathFor(std::int64_t rows) const override {
-    return rows < 1 ? "" : cuda::NameOf(cuda::PlanOn(device_, family_, rows, k_, n_));
+    return rows < 1
+               ? ""
+               : cuda::NameOf(cuda::PlanOn(device_, family_, rows, k_, n_, group_size_, identity_.batch_invariant));
   }
   const KernelIdentity& identity() const override { return identity_; }
   std::int64_t k() const override { return k_; }
@@ -64,6 +67,7 @@ class CudaMatmul : public Int4Matmul {
   cuda::Family family_;
   std::int64_t k_;
   std::int64_t n_;
+  std::int64_t group_size_;
   at::Device device_;
   Packed packed_;
   Operator op_;

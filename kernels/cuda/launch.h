@@ -31,11 +31,17 @@ struct Gemm {
 // How many bytes of workspace GemmBy() needs for a plan.
 std::int64_t WorkspaceBytes(Family family, const Plan& plan, std::int64_t m, std::int64_t n, bool ordered);
 
-// By plan.path, which is not kDequantize. Leaves m = 0 alone. MarlinGemm serves
+// By plan.path: kStream and kTile, kSlices. Leaves m = 0 alone. MarlinGemm serves
 // marlin and awq. gptq: `ordered` chooses the twin; without it y is zeroed first
 // and needs no workspace.
 void MarlinGemm(const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_t stream);
 void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, void* workspace, cudaStream_t stream);
+
+// Path::kWgmma, for all families: whether this build has it, and the multiplication.
+// Launched so that it may start while the kernel before it ends (programmatic
+// dependent launch): it reads the weights at once, x when that kernel is done.
+bool HasWgmma();
+void WgmmaGemm(const Gemm& gemm, const Plan& plan, cudaStream_t stream);
 
 // W in fp16 as [n, k], each weight (q - z) s rounded once. Reads the weights of
 // `gemm` only.

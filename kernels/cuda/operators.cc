@@ -22,18 +22,25 @@ int gtest_determinism_int4_cuda_operators = 0;
 namespace kernels::cuda {
 namespace {
 
-int Multiprocessors(c10::DeviceIndex device) {
+struct Device {
+  int multiprocessors = 0;
+  int sm = 80;  // as PlanFor() takes it
+};
+
+Device DeviceAt(c10::DeviceIndex device) {
   static std::mutex mutex;
-  static std::vector<int> known;
+  static std::vector<Device> known;
   const std::lock_guard lock(mutex);
   const auto index = static_cast<std::size_t>(device);
-  if (known.size() <= index) known.resize(index + 1, 0);
-  if (known[index] == 0) {
-    int count = 0;
-    const cudaError_t error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  if (known.size() <= index) known.resize(index + 1);
+  if (known[index].multiprocessors == 0) {
+    int count = 0, major = 0, minor = 0;
+    cudaError_t error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
     TORCH_CHECK(error == cudaSuccess, "cannot ask device ", static_cast<int>(device),
                 " for its multiprocessors: ", cudaGetErrorString(error));
-    known[index] = count;
+    known[index] = {count, HasWgmma() && major == 9 && minor == 0 ? 90 : 80};
   }
   return known[index];
 }
@@ -105,7 +112,7 @@ at::Tensor DequantizeAndMultiply(const Gemm& gemm, const at::Tensor& x, cudaStre
 
 at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_in, const at::Tensor& words,
                const at::Tensor& zeros, const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
-               std::int64_t n) {
+               std::int64_t n, bool batch_invariant = false) {
   TORCH_CHECK(x_in.dim() == 2 && x_in.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ",
               x_in.scalar_type(), " ", x_in.sizes());
   const c10::cuda::CUDAGuard guard(x_in.device());
@@ -116,7 +123,7 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   at::Tensor x = row_order ? at::index_select(x_in, 1, *row_order) : x_in.contiguous();
   if (reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % 16 != 0) x = x.clone();
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(x.device().index());
-  const Plan plan = PlanFor(family, m, gemm.k, n, Multiprocessors(x.device().index()));
+  const Plan plan = PlanOn(x.device(), family, m, gemm.k, n, gemm.group_size, batch_invariant);
   if (plan.path == Path::kDequantize) return DequantizeAndMultiply(gemm, x, stream);
 
   at::Tensor y = at::empty({m, n}, x.options());
@@ -126,7 +133,9 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   gemm.x = x.const_data_ptr();
   gemm.y = y.mutable_data_ptr();
   gemm.m = static_cast<int>(m);
-  if (family == Family::kGptq) {
+  if (plan.path == Path::kWgmma) {
+    WgmmaGemm(gemm, plan, stream);
+  } else if (family == Family::kGptq) {
     GptqGemm(gemm, plan, ordered, partial, stream);
   } else {
     MarlinGemm(gemm, plan, partial, stream);
@@ -136,8 +145,10 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
 
 }  // namespace
 
-Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n) {
-  return PlanFor(family, m, k, n, Multiprocessors(device.index()));
+Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t group_size,
+            bool batch_invariant) {
+  const Device traits = DeviceAt(device.index());
+  return PlanFor(family, m, k, n, traits.multiprocessors, traits.sm, group_size, batch_invariant);
 }
 
 at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
@@ -148,6 +159,17 @@ at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at
 at::Tensor AwqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
                        const std::optional<at::Tensor>& row_order, std::int64_t n) {
   return Run("awq_gemm", Family::kAwq, true, x, words, zeros, scales, row_order, n);
+}
+
+at::Tensor MarlinInvariantOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                                   const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
+                                   std::int64_t n) {
+  return Run("marlin_gemm_batch_invariant", Family::kMarlin, true, x, words, zeros, scales, row_order, n, true);
+}
+
+at::Tensor AwqInvariantOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                                const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
+  return Run("awq_gemm_batch_invariant", Family::kAwq, true, x, words, zeros, scales, row_order, n, true);
 }
 
 at::Tensor GptqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
@@ -163,7 +185,19 @@ at::Tensor GptqOrderedOperator(const at::Tensor& x, const at::Tensor& words, con
 
 }  // namespace kernels::cuda
 
+// Only on a device; the others are defined with the kernels for the CPU.
+TORCH_LIBRARY_FRAGMENT(determinism_int4, library) {
+  library.def(
+      "marlin_gemm_batch_invariant(Tensor x, Tensor words, Tensor zeros, Tensor scales, Tensor? row_order, int n) -> "
+      "Tensor");
+  library.def(
+      "awq_gemm_batch_invariant(Tensor x, Tensor words, Tensor zeros, Tensor scales, Tensor? row_order, int n) -> "
+      "Tensor");
+}
+
 TORCH_LIBRARY_IMPL(determinism_int4, CUDA, library) {
+  library.impl("marlin_gemm_batch_invariant", kernels::cuda::MarlinInvariantOperator);
+  library.impl("awq_gemm_batch_invariant", kernels::cuda::AwqInvariantOperator);
   library.impl("marlin_gemm", kernels::cuda::MarlinOperator);
   library.impl("awq_gemm", kernels::cuda::AwqOperator);
   library.impl("gptq_gemm", kernels::cuda::GptqOperator);

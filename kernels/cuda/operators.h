@@ -28,6 +28,12 @@ at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at
                           const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
 at::Tensor AwqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
                        const std::optional<at::Tensor>& row_order, std::int64_t n);
+// The same with K split by K, N and the device alone: a row's bits do not depend on M.
+at::Tensor MarlinInvariantOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                                   const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
+                                   std::int64_t n);
+at::Tensor AwqInvariantOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+                                const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
 // Up to kMaxSliceRows rows: partial sums meet in arrival order, except under
 // at::globalContext().deterministicAlgorithms(), where this is GptqOrderedOperator.
 // More rows: the same as its twin.
@@ -36,8 +42,9 @@ at::Tensor GptqOperator(const at::Tensor& x, const at::Tensor& words, const at::
 at::Tensor GptqOrderedOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                                const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
 
-// How `device` multiplies: what PlanFor() says for its multiprocessors.
-Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n);
+// How `device` multiplies: what PlanFor() says for its multiprocessors and its version.
+Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n,
+            std::int64_t group_size = 128, bool batch_invariant = false);
 
 }  // namespace kernels::cuda
 

@@ -20,10 +20,13 @@ void SplitK(std::int64_t k, std::int64_t n, std::int64_t blocks, std::int64_t le
 
 }  // namespace
 
-Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors) {
+Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int sm,
+             std::int64_t group_size, bool batch_invariant) {
+  const bool wgmma = sm == 90 && group_size % kWgmmaGroupRows == 0;
   Plan plan;
   if (family == Family::kGptq) {
     if (m > kMaxSliceRows) {
+      if (wgmma) return WgmmaPlanFor(m, k, n, multiprocessors, false);
       plan.path = Path::kDequantize;
       return plan;
     }
@@ -35,7 +38,8 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
     plan.splits = CeilDiv(k, kSliceK);
     return plan;
   }
-  if (m <= kMaxStreamRows) {
+  if (wgmma && (batch_invariant || m > kMaxStreamRows)) return WgmmaPlanFor(m, k, n, multiprocessors, batch_invariant);
+  if (m <= kMaxStreamRows && !batch_invariant) {
     plan.path = Path::kStream;
     plan.row_blocks = m <= 8 ? 1 : 2;
     // Two strips of 16 columns read x half as often; one makes more blocks.
@@ -45,7 +49,7 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
     SplitK(k, n, 2LL * multiprocessors, 16, plan);
     return plan;
   }
-  if (m <= kMaxTileRows) {
+  if (m <= kMaxTileRows || batch_invariant) {
     plan.path = Path::kTile;
     plan.row_blocks = m <= 32 ? 4 : m <= 64 ? 8 : 16;
     plan.column_blocks = 2;
@@ -64,6 +68,9 @@ std::string NameOf(const Plan& plan) {
       return "stream" + splits;
     case Path::kTile:
       return "tiles of " + std::to_string(8 * plan.row_blocks) + " rows" + splits;
+    case Path::kWgmma:
+      return "wgmma, tiles of " + std::to_string(8 * plan.row_blocks) + " rows x " + std::to_string(plan.columns) +
+             " columns" + splits + (plan.folded ? " of one block" : "");
     case Path::kSlices:
       return "slices of " + std::to_string(kSliceK) + " rows of K";
     case Path::kDequantize:

@@ -1,18 +1,20 @@
 // How a multiplication is cut into thread blocks: pure functions of the shape and
 // of the number of multiprocessors, so that a device always does the same.
 //
-//   rows of x   marlin, awq                       gptq
-//   1..16       stream: a warp takes a strip of columns, the warps of a block
-//               share out K, their sums meet in a fixed order
-//   17..256     tile: a block takes 32, 64 or 128 rows of x, its warps share out
-//               the columns; all of K, or one of its splits, in ascending order
-//   1..50                                         slices of 128 rows of K
-//   more        dequantize to fp16, then at::mm (cuBLAS)
+//   rows of x   marlin, awq                                            gptq
+//   1..16       stream: a warp takes a strip of columns, the warps of     up to 50 rows, slices of
+//               a block share out K, their sums meet in a fixed order     128 rows of K; then as
+//   17 and up   sm_90: wgmma, tiles of 16 to 256 rows and 128 or 192      marlin
+//               columns, K split within a cluster where the tiles do not
+//               fill the device (plan_wgmma.cc)
+//               other devices, or groups that are no multiple of 32 rows:
+//               mma.sync up to 256 rows, then dequantize to fp16 and at::mm
 //
-// Where K is split, the partial sums go to a workspace and a second kernel adds
-// them in ascending order. The number of splits depends on K, N and the device
-// only, and neither path's order of summation on the number of rows: a row has
-// the same bits in any batch that takes the same path.
+// The number of splits depends on K, N, the device and, for wgmma, M. Sums meet in
+// ascending order.
+//
+// Batch invariance: K is split by K, N and the device alone, all row counts take one
+// path, and a row has the same bits in any batch.
 #ifndef KERNELS_CUDA_PLAN_H_
 #define KERNELS_CUDA_PLAN_H_
 
@@ -22,12 +24,14 @@
 namespace kernels::cuda {
 
 enum class Family : std::uint8_t { kMarlin, kAwq, kGptq };
-enum class Path : std::uint8_t { kStream, kTile, kSlices, kDequantize };
+enum class Path : std::uint8_t { kStream, kTile, kWgmma, kSlices, kDequantize };
 
 inline constexpr std::int64_t kMaxStreamRows = 16;
 inline constexpr std::int64_t kMaxTileRows = 256;
 // As the GPTQ kernel of exllama and vLLM has it.
 inline constexpr std::int64_t kMaxSliceRows = 50;
+// wgmma takes groups of a multiple of so many rows of K.
+inline constexpr std::int64_t kWgmmaGroupRows = 32;
 // Rows of K in one partial sum of the gptq kernel.
 inline constexpr std::int64_t kSliceK = 128;
 
@@ -38,13 +42,28 @@ struct Plan {
   int columns = 0;                   // in one thread block
   std::int64_t splits = 1;           // of K; slices for gptq
   std::int64_t tiles_per_split = 0;  // of 64 rows of K
+  bool folded = false;               // wgmma: one thread block adds up all splits, one after another
+  int blocks = 0;                    // wgmma: thread blocks at most, where K is not split among them
 };
 
-// m, k, n > 0; multiprocessors > 0.
-Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors);
+// m, k, n > 0; multiprocessors > 0. `sm` is 90 where wgmma runs: a device of compute
+// capability 9.0 and a build with code for sm_90a; else 80. batch_invariant: marlin and awq only.
+Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int sm = 80,
+             std::int64_t group_size = 128, bool batch_invariant = false);
 
-// For people: "stream, K in 4 splits", "tiles of 64 rows", "slices of 128 rows of
-// K", "dequantize, then at::mm".
+// Columns and rows of x of the wgmma kernel's tiles; the folded one is 128 x 128.
+struct WgmmaTile {
+  int columns, rows;
+};
+inline constexpr WgmmaTile kWgmmaTiles[] = {{192, 16},  {192, 32},  {128, 64},  {192, 64}, {128, 128},
+                                            {192, 128}, {128, 192}, {192, 192}, {128, 256}};
+
+// The wgmma path for m rows, and the splits of K that batch invariance fixes.
+Plan WgmmaPlanFor(std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, bool batch_invariant);
+std::int64_t InvariantSplits(std::int64_t k, std::int64_t n, int multiprocessors);
+
+// For people: "stream, K in 4 splits", "tiles of 64 rows", "wgmma, tiles of 64 rows x 192 columns, K in 3
+// splits", "slices of 128 rows of K", "dequantize, then at::mm".
 std::string NameOf(const Plan& plan);
 
 }  // namespace kernels::cuda

@@ -33,6 +33,7 @@ struct Case {
   Format format;
   Shape shape;
   bool desc_act = false;
+  bool batch_invariant = false;
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
@@ -71,6 +72,10 @@ const Shape kShapes[] = {
     {"GroupOfTwoSlices", 7, 512, 64, 256},
     {"ShortestK", 4, 32, 16, 32},
     {"WideLayer", 1, 1024, 16384},
+    {"KInSplits", 24, 4096, 200},
+    {"KInSplitsOf64Rows", 40, 4096, 264},
+    {"KInSplitsOfGroupsOf32", 100, 2080, 136, 32},
+    {"OddNumberOfTilesOfK", 130, 448, 200, 64},
 };
 // Beyond what ATen takes.
 const Shape kBuiltinShapes[] = {
@@ -109,6 +114,8 @@ std::vector<Case> Cases() {
     cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape});
     cases.push_back({"awq", "awq", Format::kAwq, shape});
   }
+  for (const Shape& shape : kShapes) cases.push_back({"invariant", "marlin", Format::kAwq, shape, false, true});
+  for (const Shape& shape : kBuiltinShapes) cases.push_back({"invariant", "awq", Format::kAwq, shape, false, true});
   for (const Shape& shape : {Shape{"DescActOneRow", 1, 512, 72}, Shape{"DescActTiles", 33, 512, 72},
                              Shape{"DescActDequantized", 300, 512, 72}, Shape{"DescActGroupsOf8", 9, 80, 24, 8}}) {
     cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape, true});
@@ -123,13 +130,15 @@ Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Te
   const cuda::Family kernel = family == "marlin" ? cuda::Family::kMarlin
                               : family == "awq"  ? cuda::Family::kAwq
                                                  : cuda::Family::kGptq;
-  const cuda::Plan plan = cuda::PlanOn(x.device(), kernel, x.size(0), layer.k, layer.n);
+  const cuda::Plan plan =
+      cuda::PlanOn(x.device(), kernel, x.size(0), layer.k, layer.n, layer.group_size, c.batch_invariant);
   constexpr std::int64_t kWarps = 8;  // share out the tiles of a stream
   switch (plan.path) {
     case cuda::Path::kStream:
       return TensorCoreReference(layer, x, rounding,
                                  {(plan.tiles_per_split + kWarps - 1) / kWarps * cuda::kTileK, kWarps + plan.splits});
     case cuda::Path::kTile:
+    case cuda::Path::kWgmma:
       return TensorCoreReference(layer, x, rounding, {plan.tiles_per_split * cuda::kTileK, plan.splits});
     case cuda::Path::kSlices:
       return TensorCoreSplitKReference(layer, x, rounding);
@@ -149,7 +158,13 @@ class CudaAccuracy : public testing::TestWithParam<Case> {
                          /*seed=*/7);
     const at::ScalarType dtype = std::string(c.family) == "tinygemm" ? at::kBFloat16 : at::kHalf;
     x_ = RandomActivations(c.shape.m, c.shape.k, dtype, /*seed=*/8).to(at::kCUDA);
-    kernel_ = MakeInt4Matmul({c.family, OwnProvider(c.family), "cuda"}, layer_);
+    kernel_ = MakeInt4Matmul(Request("cuda"), layer_);
+  }
+
+  static KernelRequest Request(const char* device) {
+    KernelRequest request{GetParam().family, OwnProvider(GetParam().family), device};
+    request.batch_invariant = GetParam().batch_invariant;
+    return request;
   }
 
   QuantizedLinear layer_;
@@ -175,7 +190,7 @@ TEST_P(CudaAccuracy, LayersOnTheDeviceGiveTheSameBits) {
   for (at::Tensor* const tensor : {&there.qweight, &there.qzeros, &there.scales, &there.g_idx}) {
     if (tensor->defined()) *tensor = tensor->to(at::kCUDA);
   }
-  const auto kernel = MakeInt4Matmul({GetParam().family, OwnProvider(GetParam().family), "cuda:0"}, there);
+  const auto kernel = MakeInt4Matmul(Request("cuda:0"), there);
   EXPECT_TRUE(kernel->ForwardOrdered(x_).equal(kernel_->ForwardOrdered(x_)));
 }
 

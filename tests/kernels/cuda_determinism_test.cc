@@ -44,6 +44,7 @@ using gtest_determinism::TorchWorkspacePoison;
 using suites::CapturedGraph;
 using suites::CountPatterns;
 using suites::Patterns;
+using testing::AnyOf;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;
@@ -222,7 +223,7 @@ TEST_P(BuiltinCudaKernel, ARowGivesTheSameBitsInAnyBatchOfAPath) {
   const bool gptq = std::string(GetParam().family) == "gptq";
   const std::vector<std::vector<std::int64_t>> paths =
       gptq ? std::vector<std::vector<std::int64_t>>{{50, 1, 2, 8, 9, 33}}
-           : std::vector<std::vector<std::int64_t>>{{16, 1, 2, 8, 9}, {256, 17, 33, 64, 65, 129}};
+           : std::vector<std::vector<std::int64_t>>{{16, 1, 2, 8, 9}};
   for (const auto& rows : paths) {
     const at::Tensor all = kernel->ForwardOrdered(x.narrow(0, 0, rows.front()));
     for (const std::int64_t m : rows) {
@@ -236,7 +237,7 @@ TEST_P(BuiltinCudaKernel, ARowGivesTheSameBitsInAnyBatchOfAPath) {
 
 TEST_P(BuiltinCudaKernel, SaysWhichPathTheRowsTake) {
   const auto kernel = Make(4096, 128, 5);
-  EXPECT_EQ(kernel->PathFor(2000), "dequantize, then at::mm");
+  EXPECT_THAT(kernel->PathFor(2000), AnyOf("dequantize, then at::mm", HasSubstr("wgmma")));
   EXPECT_NE(kernel->PathFor(1), kernel->PathFor(2000));
   EXPECT_EQ(kernel->PathFor(0), "");
 }
@@ -245,6 +246,98 @@ INSTANTIATE_TEST_SUITE_P(Kernels, BuiltinCudaKernel,
                          testing::Values(Kernel{"marlin", Format::kAwq}, Kernel{"awq", Format::kAwq},
                                          Kernel{"gptq", Format::kGptq}),
                          KernelName);
+
+// KernelRequest::batch_invariant: a row's bits do not depend on the rows beside it,
+// for any number of them.
+struct InvariantLayer {
+  const char* family;
+  std::int64_t k, n, group_size;
+};
+void PrintTo(const InvariantLayer& layer, std::ostream* out) {
+  *out << layer.family << " " << layer.k << " x " << layer.n << ", groups of " << layer.group_size;
+}
+
+class BatchInvariantCudaKernel : public testing::TestWithParam<InvariantLayer> {
+ protected:
+  void SetUp() override {
+    if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
+    const InvariantLayer& layer = GetParam();
+    layer_ = RandomLayer(Format::kAwq, {.k = layer.k, .n = layer.n, .group_size = layer.group_size}, 5);
+    x_ = RandomActivations(4096, layer.k, at::kHalf, 6).to(at::kCUDA);
+  }
+  std::unique_ptr<Int4Matmul> Make(bool batch_invariant) const {
+    KernelRequest request{GetParam().family, "builtin", "cuda"};
+    request.batch_invariant = batch_invariant;
+    return MakeInt4Matmul(request, layer_);
+  }
+  // The row counts for which the first row has not the bits that it has alone.
+  std::vector<std::int64_t> Deviating(const Int4Matmul& kernel, const std::vector<std::int64_t>& rows) const {
+    const at::Tensor alone = kernel.Forward(x_.narrow(0, 0, 1));
+    std::vector<std::int64_t> deviating;
+    for (const std::int64_t m : rows) {
+      if (!SameBits(kernel.Forward(x_.narrow(0, 0, m)).narrow(0, 0, 1), alone)) deviating.push_back(m);
+    }
+    return deviating;
+  }
+  QuantizedLinear layer_;
+  at::Tensor x_;
+};
+
+TEST_P(BatchInvariantCudaKernel, ARowHasTheSameBitsInEveryBatch) {
+  const auto kernel = Make(true);
+  EXPECT_THAT(kernel->identity().op, testing::EndsWith("_batch_invariant"));
+  EXPECT_TRUE(kernel->identity().batch_invariant);
+  const at::Tensor all = kernel->Forward(x_);
+  const std::int64_t many = x_.size(0);
+  for (std::int64_t m = 1; m <= many; m = m < 40 ? m + 1 : m * 9 / 8) {
+    for (const std::int64_t first : {std::int64_t{0}, (many - m) / 2, many - m}) {
+      ASSERT_TRUE(SameBits(kernel->Forward(x_.narrow(0, first, m)), all.narrow(0, first, m)))
+          << "rows " << first << " to " << first + m << ", " << kernel->PathFor(m);
+    }
+  }
+  EXPECT_FALSE(SameBits(all.narrow(0, 0, 1), all.narrow(0, 1, 1))) << "rows differ from each other";
+}
+
+// The control: without the option it is not so, and the test above would see it.
+TEST_P(BatchInvariantCudaKernel, WithoutTheOptionARowsBitsFollowTheBatch) {
+  EXPECT_THAT(Deviating(*Make(false), {2, 8, 16, 17, 32, 64, 512}), Contains(64));
+  EXPECT_THAT(Deviating(*Make(true), {2, 8, 16, 17, 32, 64, 512}), testing::IsEmpty());
+}
+
+TEST_P(BatchInvariantCudaKernel, HasOnePatternInThousandRuns) {
+  const auto kernel = Make(true);
+  for (const std::int64_t m : {1, 40, 1000}) {
+    const Patterns patterns = CountPatterns([&] { return kernel->Forward(x_.narrow(0, 0, m)); }, 1000);
+    EXPECT_EQ(patterns.distinct, 1) << "m = " << m << ", " << kernel->PathFor(m);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kernels, BatchInvariantCudaKernel,
+    testing::Values(InvariantLayer{"marlin", 4096, 264, 128}, InvariantLayer{"awq", 2080, 1096, 32},
+                    InvariantLayer{"marlin", 1024, 26624, 64}, InvariantLayer{"awq", 2400, 136, 24}),
+    [](const auto& info) {
+      return std::string(info.param.family) + "_" + std::to_string(info.param.k) + "_" + std::to_string(info.param.n);
+    });
+
+TEST(BatchInvariance, IsRefusedWhereThereIsNone) {
+  const QuantizedLinear awq = RandomLayer(Format::kAwq, {.k = 256, .n = 64}, 1);
+  const QuantizedLinear gptq = RandomLayer(Format::kGptq, {.k = 256, .n = 64}, 1);
+  const auto message = [](const char* family, const char* provider, const char* device, const QuantizedLinear& layer) {
+    KernelRequest request{family, provider, device};
+    request.batch_invariant = true;
+    try {
+      MakeInt4Matmul(request, layer);
+    } catch (const std::invalid_argument& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing was thrown");
+  };
+  EXPECT_THAT(message("gptq", "builtin", "cuda", gptq), HasSubstr("arrival order"));
+  EXPECT_THAT(message("marlin", "builtin", "cpu", awq), HasSubstr("no batch-invariant form"));
+  EXPECT_THAT(message("marlin", "vllm", "cuda", awq), HasSubstr("no batch-invariant form"));
+  EXPECT_THAT(message("tinygemm", "aten", "cuda", awq), HasSubstr("no batch-invariant form"));
+}
 
 class CudaArrivalOrder : public CudaTest {
  protected:

@@ -183,5 +183,71 @@ TEST(Plan, PathsByRows) {
   EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 512, 4096, 24576, kH100)), "dequantize, then at::mm");
 }
 
+constexpr int kHopper = 90;
+
+TEST(WgmmaPlan, IsForDevicesThatHaveIt) {
+  EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
+  EXPECT_EQ(PlanFor(Family::kAwq, 4000, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
+  EXPECT_EQ(PlanFor(Family::kGptq, 51, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
+  EXPECT_EQ(PlanFor(Family::kGptq, 50, 4096, 4096, kH100, kHopper).path, Path::kSlices);
+  EXPECT_EQ(PlanFor(Family::kMarlin, 16, 4096, 4096, kH100, kHopper).path, Path::kStream);
+  EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, 80).path, Path::kTile);
+  EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper, 48).path, Path::kTile) << "groups of 48";
+  EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper, 96).path, Path::kWgmma);
+  EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 3790, 4096, 24576, kH100, kHopper)),
+            "wgmma, tiles of 256 rows x 128 columns");
+  EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 32, 4096, 4096, kH100, kHopper)),
+            "wgmma, tiles of 32 rows x 192 columns, K in 4 splits");
+}
+
+TEST(WgmmaPlan, SplitsCoverKOnceAndFitACluster) {
+  for (const auto& [k, n] : kShapes) {
+    for (const int sms : {1, 78, kH100}) {
+      for (const bool invariant : {false, true}) {
+        for (std::int64_t m = 1; m <= 5000; m = m * 5 / 4 + 1) {
+          const Plan plan = WgmmaPlanFor(m, k, n, sms, invariant);
+          const std::int64_t tiles = (k + kTileK - 1) / kTileK;
+          ASSERT_EQ(plan.path, Path::kWgmma);
+          EXPECT_EQ(plan.tiles_per_split % 2, 0) << "units of 128 rows";
+          EXPECT_GE(plan.splits * plan.tiles_per_split, tiles);
+          EXPECT_LT((plan.splits - 1) * plan.tiles_per_split, tiles) << "no split is empty";
+          EXPECT_LE(plan.splits, 8);
+          EXPECT_GT(plan.blocks, 0);
+          EXPECT_TRUE(!plan.folded || plan.splits > 1);
+          if (plan.folded) {
+            EXPECT_EQ(plan.columns, 128);
+            EXPECT_EQ(plan.row_blocks, 16);
+          }
+        }
+      }
+    }
+  }
+}
+
+// What a row's bits depend on is where K is cut.
+TEST(BatchInvariance, CutsKByTheLayerAlone) {
+  for (const auto& [k, n] : kShapes) {
+    for (const int sm : {80, kHopper}) {
+      for (const std::int64_t group : {128, 32, 8}) {
+        const Plan one = PlanFor(Family::kMarlin, 1, k, n, kH100, sm, group, true);
+        for (std::int64_t m = 2; m <= 4096; m = m < 300 ? m + 1 : m * 5 / 4) {
+          const Plan plan = PlanFor(Family::kMarlin, m, k, n, kH100, sm, group, true);
+          ASSERT_EQ(plan.path, one.path) << m;
+          ASSERT_EQ(plan.splits, one.splits) << m;
+          ASSERT_EQ(plan.tiles_per_split, one.tiles_per_split) << m;
+        }
+      }
+    }
+  }
+}
+
+// The negative control: without the option the cuts follow the rows.
+TEST(BatchInvariance, IsNotThereByItself) {
+  EXPECT_NE(PlanFor(Family::kMarlin, 1, 4096, 4096, kH100, kHopper).path,
+            PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper).path);
+  EXPECT_NE(PlanFor(Family::kMarlin, 32, 4096, 4096, kH100, kHopper).splits,
+            PlanFor(Family::kMarlin, 512, 4096, 4096, kH100, kHopper).splits);
+}
+
 }  // namespace
 }  // namespace kernels::cuda

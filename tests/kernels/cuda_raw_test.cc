@@ -42,7 +42,8 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
   }
 
   // Codes 9 everywhere, zero point 8, scale 1 / 64 and x = 1: each result is K / 64.
-  void Check(int m, int k, int n, int group) {
+  void Check(int m, int k, int n, int group) { Check(PlanFor(GetParam().family, m, k, n, 132), m, k, n, group); }
+  void Check(const Plan& plan, int m, int k, int n, int group) {
     const Family family = GetParam().family;
     const int padded = static_cast<int>(RoundUp(n, kMarlinColumns)), groups = k / group;
     const at::Tensor words = at::full({padded * RoundUp(k, kTileK) / 8},
@@ -53,7 +54,6 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
     const at::Tensor x = at::ones({m, k}, On(at::kHalf));
     const at::Tensor storage = at::full({static_cast<std::int64_t>(m) * n + 2 * kFence}, kSentinel, On(at::kShort));
 
-    const Plan plan = PlanFor(family, m, k, n, 132);
     ASSERT_NE(plan.path, Path::kDequantize);
     const std::int64_t bytes = WorkspaceBytes(family, plan, m, n, GetParam().ordered);
     const at::Tensor workspace = at::full({bytes / 2 + kFence}, kSentinel, On(at::kShort));
@@ -66,13 +66,16 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
     gemm.scales = scales.const_data_ptr();
     gemm.padded_n = padded, gemm.group_size = group, gemm.groups = groups;
     const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
-    if (family == Family::kGptq) {
+    if (plan.path == Path::kWgmma) {
+      WgmmaGemm(gemm, plan, stream);
+    } else if (family == Family::kGptq) {
       GptqGemm(gemm, plan, GetParam().ordered, workspace.mutable_data_ptr(), stream);
     } else {
       MarlinGemm(gemm, plan, workspace.mutable_data_ptr(), stream);
     }
     ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
-    const std::string shape = std::to_string(m) + " x " + std::to_string(k) + " x " + std::to_string(n);
+    const std::string shape =
+        std::to_string(m) + " x " + std::to_string(k) + " x " + std::to_string(n) + ", " + NameOf(plan);
     const at::Tensor fences = storage.cpu();
     EXPECT_TRUE(fences.narrow(0, 0, kFence).eq(kSentinel).all().item<bool>()) << shape;
     EXPECT_TRUE(fences.narrow(0, kFence + static_cast<std::int64_t>(m) * n, kFence).eq(kSentinel).all().item<bool>())
@@ -124,6 +127,56 @@ INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaGemm,
                          testing::Values(Case{"marlin", Family::kMarlin, true}, Case{"awq", Family::kAwq, true},
                                          Case{"gptq_arrival", Family::kGptq, false},
                                          Case{"gptq_ordered", Family::kGptq, true}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// The wgmma kernel: every tile, K whole, in splits and folded.
+class RawCudaWgmma : public RawCudaGemm {
+ protected:
+  void SetUp() override {
+    RawCudaGemm::SetUp();
+    if (IsSkipped()) return;
+    int major = 0, minor = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
+    if (!HasWgmma()) GTEST_SKIP() << "this build has no code for sm_90a";
+    if (major != 9 || minor != 0) GTEST_SKIP() << "wgmma wants a device of compute capability 9.0";
+  }
+  void CheckTile(const WgmmaTile& tile, int splits, bool folded, int m, int k, int n, int group) {
+    const std::int64_t units = RoundUp(k, 128) / 128, part = RoundUp(units, splits) / splits;
+    if (RoundUp(units, part) / part != splits) return;  // a split would be empty
+    Plan plan;
+    plan.path = Path::kWgmma;
+    plan.columns = tile.columns, plan.row_blocks = tile.rows / 8;
+    plan.splits = splits, plan.tiles_per_split = 2 * part, plan.folded = folded, plan.blocks = 3;
+    Check(plan, m, k, n, group);
+  }
+  void CheckTiles(int m, int k, int n, int group) {
+    for (const WgmmaTile& tile : kWgmmaTiles) {
+      for (const int splits : {1, 2, 3}) CheckTile(tile, splits, false, m, k, n, group);
+    }
+    for (const int splits : {2, 3}) CheckTile({128, 128}, splits, true, m, k, n, group);
+  }
+};
+
+TEST_P(RawCudaWgmma, WritesTheResultAndNothingElse) {
+  for (const int m : {1, 17, 130, 300}) {
+    for (const int n : {8, 136, 392}) {
+      CheckTiles(m, 128, n, 128);
+      CheckTiles(m, 1024, n, 256);
+      CheckTiles(m, 192, n, 64);
+      CheckTiles(m, 160, n, 32);  // ends within a tile of K
+      CheckTiles(m, 288, n, 96);
+    }
+  }
+  CheckTiles(20, 4096, 520, 128);  // more stages than there are
+}
+
+TEST_P(RawCudaWgmma, SanitizedShapes) {
+  CheckTiles(19, 288, 200, 96);
+  CheckTiles(140, 256, 136, 128);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaWgmma, testing::Values(Case{"marlin", Family::kMarlin, true}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // The words that the device makes against the same order on the host.
