@@ -82,6 +82,7 @@ CudaEngine::CudaEngine(const Checkpoint& checkpoint, const Qwen3Options& options
   if (precision_ == Precision::kFp32) at::globalContext().setAllowTF32CuBLAS(false);
 
   const c10::cuda::CUDAStreamGuard guard(own_stream_);
+  attends_prompts_ = AttendsPromptsItself(precision_, static_cast<int>(config_.head_dim));
   LoadWeights(checkpoint, packed);
 
   RopeTable rope(config_, precision_);

@@ -241,7 +241,7 @@ TEST_P(CudaKernels, RopeNormalizesRotatesAndFillsTheCache) {
 
 TEST_P(CudaKernels, SamplesAsChooseTokenDoes) {
   const float nan = std::nanf(""), infinity = std::numeric_limits<float>::infinity();
-  for (const std::int64_t vocab : {5, 1000, 2048, 4096, 151936}) {
+  for (const std::int64_t vocab : {5, 1000, 1027, 2048, 4096, 151936}) {
     SCOPED_TRACE(vocab);
     const auto count = static_cast<std::size_t>(vocab);
     std::vector<std::vector<float>> cases;
