@@ -181,7 +181,8 @@ __device__ __forceinline__ void TileBody(const Args& args) {
 
 // --- Dequantize. W as [n, k]. Lanes (g, 0..3) hold what one column has of eight
 // --- neighbouring rows in one word each; they swap words such that lane (g, t) gets
-// --- rows 16 t .. 16 t + 15. Grid: (columns, tiles of K).
+// --- rows 8 t .. 8 t + 7 and 32 more, so that four lanes write 64 bytes together.
+// --- Grid: (tiles of K, columns).
 inline constexpr int kDequantizeWarps = 4;
 
 // words[i] of lane t becomes words[t] of lane i, within each four lanes.
@@ -203,14 +204,18 @@ template <int kParts>
 __device__ __forceinline__ void DequantizeBody(const Args& args, __half* w) {
   const Gemm& gemm = args.gemm;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int column = blockIdx.x * kMarlinColumns, tile_index = blockIdx.y * kDequantizeWarps + warp;
+  const int column = blockIdx.y * kMarlinColumns, tile_index = blockIdx.x * kDequantizeWarps + warp;
   if (tile_index >= args.k_tiles) return;
   MarlinTile<1, kParts> tile;
   tile.Load(args, tile_index, column, lane);
-  TransposeFours(tile.words[0], t);
+  // Word i: the eight rows 8 i of the tile in bytes 0 and 2, rows 32 + 8 i in bytes 1 and 3.
+  const std::uint32_t(&word)[4] = tile.words[0];
+  std::uint32_t eights[4] = {__byte_perm(word[0], word[2], 0x6240), __byte_perm(word[0], word[2], 0x7351),
+                             __byte_perm(word[1], word[3], 0x6240), __byte_perm(word[1], word[3], 0x7351)};
+  TransposeFours(eights, t);
 #pragma unroll
-  for (int pair = 0; pair < 2; ++pair) {
-    const int k = tile_index * kTileK + 16 * t + 8 * pair;
+  for (int part = 0; part < 2; ++part) {
+    const int k = tile_index * kTileK + 32 * part + 8 * t;
     std::uint32_t scale, zero;
     tile.LoadGroup(args, k, 0, scale, zero);
     if (k >= gemm.k) continue;
@@ -221,9 +226,9 @@ __device__ __forceinline__ void DequantizeBody(const Args& args, __half* w) {
       std::uint32_t pairs[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const std::uint32_t word = tile.words[0][i] >> (8 * pair);
-        pairs[i] = upper == 0 ? ExpandLow(word, LowBias(zero & 0xff), LowTwice(scale))
-                              : ExpandHigh(word, HighBias(zero >> 8), HighTwice(scale));
+        const std::uint32_t codes = eights[i] >> (8 * part);
+        pairs[i] = upper == 0 ? ExpandLow(codes, LowBias(zero & 0xff), LowTwice(scale))
+                              : ExpandHigh(codes, HighBias(zero >> 8), HighTwice(scale));
       }
       *reinterpret_cast<uint4*>(w + static_cast<std::size_t>(n) * gemm.k + k) =
           make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);

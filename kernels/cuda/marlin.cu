@@ -65,7 +65,7 @@ void MarlinGemm(const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_
 
 void DequantizeWeights(const Gemm& gemm, void* w, cudaStream_t stream) {
   const Args args = ArgsOf(gemm, Plan(), nullptr);
-  const dim3 grid(Blocks(gemm.n, 16), Blocks(args.k_tiles, kDequantizeWarps));
+  const dim3 grid(Blocks(args.k_tiles, kDequantizeWarps), Blocks(gemm.n, kMarlinColumns));
   WithParts(gemm, [&]<int kParts>() {
     DequantizeToHalf<kParts><<<grid, kDequantizeWarps * 32, 0, stream>>>(args, static_cast<__half*>(w));
   });

@@ -34,7 +34,8 @@ double Microseconds(const WgmmaTile& tile, double unit_time, std::int64_t m, std
   const std::int64_t blocks = CeilDiv(m, tile.rows) * CeilDiv(n, tile.columns) * splits;
   const auto waves = static_cast<double>(CeilDiv(blocks, BlocksAtATime(splits, multiprocessors)));
   const double addition = splits == 1 ? 0.0 : 2.0 + tile.rows / 85.0;
-  return waves * (static_cast<double>(units) * unit_time + addition);
+  const double another = splits == 1 ? 0.0 : 5.0;  // for each wave of clusters after the first
+  return waves * (static_cast<double>(units) * unit_time + addition) + (waves - 1) * another;
 }
 
 }  // namespace

@@ -65,6 +65,8 @@ ComparisonTable TableOfRecord(const reporters::RunRecord& record, const std::str
     cell->us.push_back(benchmark.real_time_ns * 1e-3);
     const auto patterns = benchmark.counters.find("patterns");
     if (patterns != benchmark.counters.end()) cell->patterns = static_cast<int>(patterns->second);
+    const auto floor = benchmark.counters.find("floor_us");
+    if (floor != benchmark.counters.end()) row->second.floor_us = floor->second;
     table.rounds = std::max(table.rounds, static_cast<int>(aggregates ? benchmark.iterations : cell->us.size()));
   }
   // Layers by rows; random interleaving may report them in any order.

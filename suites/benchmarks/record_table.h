@@ -11,8 +11,8 @@ namespace quant_suites {
 
 // Medians, or single runs where there are no aggregates, of the benchmarks named
 // PREFIX/ROW/ARGUMENT:NUMBER/PROVIDER or PREFIX/ROW/PROVIDER/ARGUMENT:NUMBER, with
-// the counter "patterns". Without a floor. Others are left out; one that failed is
-// an error.
+// the counter "patterns" and the floor of the counter "floor_us". Others are left
+// out; one that failed is an error.
 ComparisonTable TableOfRecord(const reporters::RunRecord& record, const std::string& prefix);
 
 }  // namespace quant_suites

@@ -138,6 +138,8 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
       ->check(CLI::Range(0.01, 1.0).description(""))
       ->type_name("X");
   app.add_flag("--eager", options.eager, "On a GPU: launch every kernel of a decode step instead of a CUDA graph");
+  app.add_flag("--batch-invariant", options.batch_invariant,
+               "INT4 kernels whose bits of a row do not depend on the number of rows; slower for few rows");
   app.add_option("--attention", options.attention,
                  "On a GPU: default, or PyTorch's flash, efficient, cudnn or math, which decode eagerly")
       ->check(CLI::IsMember({"default", "flash", "efficient", "cudnn", "math"}))

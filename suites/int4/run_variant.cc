@@ -22,6 +22,7 @@
 #include "reporters/environment.h"
 #include "reporters/exclusive_file.h"
 #include "reporters/text.h"
+#include "suites/checkpoint/progress_line.h"
 #include "suites/int4/controls.h"
 #include "suites/int4/cuda_device.h"
 #include "suites/int4/evidence.h"
@@ -201,6 +202,9 @@ class VariantRun {
       record_.remarks.push_back((options_.provider == "vllm" ? "--provider vllm" : "--op-library") + here +
                                 "its kernels are those of " + loaded.provider);
     }
+    if (options_.batch_invariant && (loaded.qwen3 == nullptr || loaded.qwen3->kernel() == nullptr)) {
+      record_.remarks.push_back("--batch-invariant" + here + "no INT4 kernel of this project runs");
+    }
     if (loaded.device != "cpu") return;
     if (KindOfDevice(options_.device) == "cuda") {
       record_.remarks.push_back("--device " + options_.device + here + "it runs on the CPU in its own runtime");
@@ -216,7 +220,18 @@ class VariantRun {
   LoadedEngine Load(Mode mode, double& seconds) {
     Say("loading");
     const Stopwatch stopwatch(seconds);
-    return context_.load_engine(variant_, model_, options_, mode);
+    return context_.load_engine(variant_, model_, options_, mode, SayHowFar());
+  }
+
+  // At most ten times a second: a checkpoint has hundreds of tensors.
+  LoadProgress SayHowFar() const {
+    const Clock::time_point start = Clock::now();
+    return [this, start, last = Clock::time_point()](std::uint64_t done, std::uint64_t total) mutable {
+      const Clock::time_point now = Clock::now();
+      if (now - last < std::chrono::milliseconds(100)) return;
+      last = now;
+      Say("loading " + ProgressText(done, total, std::chrono::duration<double>(now - start).count()));
+    };
   }
 
   void CheckLength(const InferenceEngine& engine) const {
@@ -322,7 +337,7 @@ class VariantRun {
       // Profiling is a property of the compiled model: another compilation of
       // the same IR, the first one freed.
       loaded = LoadedEngine();
-      const LoadedEngine profiled = context_.load_engine(variant_, model_, options_, Mode::kProfile);
+      const LoadedEngine profiled = context_.load_engine(variant_, model_, options_, Mode::kProfile, {});
       profiled.engine->Generate(record_.prompt_ids, generation_);
       record_.profile = profiled.openvino->TakeProfile();
       record_.profile.expected_at_least = options_.max_tokens;

@@ -102,7 +102,7 @@ TEST_P(OrderedCudaKernel, ThousandRunsGiveOnePatternForEachInput) {
 // what waits for the device ends it.
 TEST_P(OrderedCudaKernel, PerturbedRunsGiveOnePatternForEachInput) {
   const auto kernel = Make(2048, 1096, 1);
-  for (const std::int64_t m : {1, 17, 300}) {
+  for (const std::int64_t m : {1, 4, 16, 17, 64, 256, 512, 2048}) {
     Options options;
     options.runs = 100;
     options.perturbations = {TorchWorkspacePoison(), CacheState(),
