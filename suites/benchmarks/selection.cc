@@ -20,13 +20,14 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
       "--benchmark_filter=REGEX,\n"
       "--benchmark_list_tests, --benchmark_repetitions=N (on a CPU), ... The following are of those on a GPU, which "
       "are\n"
-      "there where there is one.");
+      "there where there is one.",
+      "quant_benchmarks");
   app.allow_extras();
   bool all_rows = false;
   app.add_option("--layers", s.layers, "Matmuls: some of qkv, o, gate_up, down")->delimiter(',');
   app.add_option("--rows", s.rows, "Matmuls: rows of x; unset: 1,16,64,512,3790")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 24));
   app.add_flag("--all-rows", all_rows, "Matmuls: 1,2,4,8,16,17,32,64,128,256,512,1024,2048,3790");
   app.add_option("--providers", s.providers,
                  "Matmuls: some of cublas_fp16, marlin, awq, gptq, gptq_ordered, tinygemm, vllm_marlin, ...")
@@ -34,9 +35,9 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
   app.add_option("--variants", s.variants, "Whole model: some of awq_marlin, awq, gptq_marlin, gptq, vllm_awq, ...")
       ->delimiter(',');
   app.add_option("--prompt", s.prompt, "Whole model: tokens of the prompt")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  app.add_option("--steps", s.steps, "Whole model: decode steps")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--steps", s.steps, "Whole model: decode steps")->check(CLI::Range(1, 1 << 24))->capture_default_str();
   app.add_option("--rounds", s.rounds, "Interleaved rounds")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--pattern-runs", s.pattern_runs, "Repetitions whose bits are compared")
       ->check(CLI::Range(1, 100000))
