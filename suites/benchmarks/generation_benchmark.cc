@@ -1,7 +1,8 @@
 // Prefill and decode of a model on the CPU, by variant:
 //   generation/prefill/awq_marlin/prompt:256
 //   generation/decode/awq_marlin/prompt:256
-// A decode is 50 steps; time is for all of them. Models are loaded at first use
+// A decode is 50 steps; time is for all of them, and the process's CPU time beside it
+// for the whole generation. Models are loaded at first use
 // and kept, so that repetitions of different variants can be interleaved. The
 // model is the embedded one, or that of the folders awq, gptq, openvino and torchao
 // below $QUANT_BENCHMARK_MODELS, as quantize_checkpoint --random --shape writes
@@ -87,7 +88,7 @@ const bool registered = [] {
       const std::string name = std::string("generation/") + (decode ? "decode/" : "prefill/") + variant.name;
       auto* benchmark = benchmark::RegisterBenchmark(
           name.c_str(), [&variant, decode](benchmark::State& state) { Generate(state, variant, decode); });
-      benchmark->ArgName("prompt")->Arg(256)->UseManualTime()->Unit(benchmark::kMillisecond);
+      benchmark->ArgName("prompt")->Arg(256)->MeasureProcessCPUTime()->UseManualTime()->Unit(benchmark::kMillisecond);
       if (!decode) benchmark->Arg(1024)->Arg(3000);
     }
   }

@@ -121,7 +121,7 @@ struct Ops {
     for (std::int64_t i = 0; i < n; i += kLanes) StorePart(static_cast<T*>(y) + i, LoadPart(x + i, n - i), n - i);
   }
 
-  // Vectors of sums that stay in registers, of 16 or 32 bytes, of 64 in AVX-512.
+  // Sums that are held at a time, in half of the registers there are.
 #if defined(__AVX512F__)
   static constexpr int kSums = 16;
 #else

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstring>
 #include <ostream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -154,6 +155,22 @@ TEST_P(BuiltinKernel, ARowGivesTheSameBitsInAnyBatch) {
   };
   EXPECT_EQ(FirstRowCountThatShows(split_from_six, x), 6);
   EXPECT_FALSE(SameBits(matmul(x.narrow(0, 100, 1)), matmul(x.narrow(0, 101, 1))));
+}
+
+// --batch-invariant: the kernels of the CPU that are so say so and are what they are
+// without; the others refuse.
+TEST_P(BuiltinKernel, BatchInvarianceIsGrantedToThoseThatHaveIt) {
+  const QuantizedLinear layer = RandomLayer(GetParam().format, {.k = 256, .n = 64}, 5);
+  KernelRequest request = {GetParam().family};
+  request.batch_invariant = true;
+  if (std::string(GetParam().family) == "gptq") {
+    EXPECT_FALSE(MakeInt4Matmul({"gptq"}, layer)->identity().batch_invariant);
+    EXPECT_THROW(MakeInt4Matmul(request, layer), std::invalid_argument);
+    return;
+  }
+  const auto kernel = MakeInt4Matmul(request, layer);
+  EXPECT_TRUE(kernel->identity().batch_invariant);
+  EXPECT_EQ(kernel->identity().op, MakeInt4Matmul({GetParam().family}, layer)->identity().op);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, BuiltinKernel,

@@ -36,6 +36,16 @@ TEST(TableOfRecord, MediansOfEachProviderBesideEachOther) {
   EXPECT_EQ(table.rounds, 9);
 }
 
+TEST(TableOfRecord, TheFloorThatABenchmarkNames) {
+  reporters::RunRecord record;
+  record.benchmarks = {Benchmark(kMarlin, "median", 4000), Benchmark("int4_matmul/o/m:1/gptq", "median", 4000)};
+  record.benchmarks[0].counters["floor_us"] = 2;
+  const ComparisonTable table = TableOfRecord(record, "int4_matmul");
+  ASSERT_EQ(table.rows.size(), 2u);
+  EXPECT_EQ(CellText(table.rows[0], "gptq"), "4.0");
+  EXPECT_EQ(CellText(table.rows[1], "marlin"), "4.0 (50)");
+}
+
 TEST(TableOfRecord, SingleRunsWhereThereAreNoAggregates) {
   reporters::RunRecord record;
   record.benchmarks = {Benchmark(kMarlin, "", 3000), Benchmark(kMarlin, "", 5000), Benchmark(kMarlin, "", 9000)};
