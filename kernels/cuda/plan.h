@@ -4,7 +4,7 @@
 //   rows of x   marlin, awq                                            gptq
 //   1..16       stream: a warp takes a strip of columns, the warps of     up to 50 rows, slices of
 //               a block share out K, their sums meet in a fixed order     128 rows of K; then as
-//   17 and up   sm_90: wgmma, tiles of 32 to 256 rows and 128 or 192      marlin
+//   17 and up   sm_90: wgmma, tiles of 16 to 256 rows and 128 or 192      marlin
 //               columns, K split within a cluster where the tiles do not
 //               fill the device (plan_wgmma.cc)
 //               other devices, or groups that are no multiple of 32 rows:
@@ -55,7 +55,7 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
 struct WgmmaTile {
   int columns, rows;
 };
-inline constexpr WgmmaTile kWgmmaTiles[] = {{192, 32},  {128, 64},  {192, 64},  {128, 128},
+inline constexpr WgmmaTile kWgmmaTiles[] = {{192, 16},  {192, 32},  {128, 64},  {192, 64}, {128, 128},
                                             {192, 128}, {128, 192}, {192, 192}, {128, 256}};
 
 // The wgmma path for m rows, and the splits of K that batch invariance fixes.

@@ -13,7 +13,7 @@ constexpr std::int64_t kMostSplits = 4;  // clusters of more blocks took longer
 
 // Microseconds for one unit of K, all multiprocessors at work, as measured on an
 // H100; in the order of kWgmmaTiles.
-constexpr double kUnitTimes[] = {0.56, 0.50, 0.70, 0.76, 1.07, 1.13, 1.60, 1.40};
+constexpr double kUnitTimes[] = {0.50, 0.56, 0.50, 0.70, 0.76, 1.07, 1.13, 1.60, 1.40};
 static_assert(std::size(kUnitTimes) == std::size(kWgmmaTiles));
 constexpr WgmmaTile kFoldTile = {128, 128};
 constexpr double kFoldTime = 0.80;
@@ -51,12 +51,9 @@ Plan WgmmaPlanFor(std::int64_t m, std::int64_t k, std::int64_t n, int multiproce
   const std::int64_t fixed = batch_invariant ? InvariantSplits(k, n, multiprocessors) : 0;
   Plan best;
   double least = 0;
-  // Sums are added from tiles of up to 128 rows.
-  constexpr int kMostRowsToAdd = 128;
   const auto consider = [&](const WgmmaTile& tile, double unit_time, std::int64_t splits, bool folded) {
     const std::int64_t part = CeilDiv(units, splits);
     if (CeilDiv(units, part) != splits) return;  // a split would be empty
-    if (splits > 1 && !folded && tile.rows > kMostRowsToAdd) return;
     const double time =
         Microseconds(tile, unit_time, m, n, folded ? 1 : splits, folded ? units : part, multiprocessors);
     if (best.columns != 0 && time >= least) return;

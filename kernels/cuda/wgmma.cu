@@ -70,7 +70,7 @@ WgmmaArgs WgmmaArgsOf(const Gemm& gemm, const Plan& plan) {
   args.column_tiles = static_cast<int>(Blocks(gemm.n, Shape::kColumns));
   args.row_tiles = static_cast<int>(Blocks(gemm.m, Shape::kRows));
   args.raster = kRaster;
-  const bool half = args.splits > 1 && Shape::kRows <= 64;
+  const bool half = Shape::kRows <= (args.splits > 1 ? 64 : 16);
   const int room = half ? kSharedOfHalf : kSharedOfBlock;
   args.stages = kMaxStages;
   while (args.stages > 2 && Shape::SharedBytes(args.stages, args.splits) > room) --args.stages;
@@ -130,6 +130,8 @@ void WgmmaGemm(const Gemm& gemm, const Plan& plan, cudaStream_t stream) {
   if (gemm.m == 0) return;
   // One case for each of kWgmmaTiles in plan.h.
   switch (plan.columns * 1000 + 8 * plan.row_blocks) {
+    case 192016:
+      return ByGroupRows<3, 1, 16, 2>(gemm, plan, stream);
     case 192032:
       return ByGroupRows<3, 1, 32, 2>(gemm, plan, stream);
     case 192064:

@@ -38,19 +38,6 @@ __device__ __forceinline__ void BarrierWait(std::uint32_t barrier, unsigned pari
       : "memory");
 }
 
-// For what other blocks of the cluster sent.
-__device__ __forceinline__ void BarrierWaitOfCluster(std::uint32_t barrier, unsigned parity) {
-  asm volatile(
-      "{\n.reg .pred done;\n"
-      "AGAIN:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra DONE;\n"
-      "bra AGAIN;\n"
-      "DONE:\n}" ::"r"(barrier),
-      "r"(parity)
-      : "memory");
-}
-
 // --- Copies of one box of a tensor map to shared memory; the barrier counts its bytes.
 __device__ __forceinline__ void CopyBox(std::uint32_t to, const CUtensorMap& map, int c0, int c1,
                                         std::uint32_t barrier) {
@@ -95,25 +82,23 @@ __device__ __forceinline__ void SyncSome(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// --- Clusters. Every thread of each block calls both: what was made ready before the
-// --- first (barriers, by BarrierInitDone()) is there after the second.
-__device__ __forceinline__ void ClusterArrive() {
-  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+// --- Clusters.
+__device__ __forceinline__ void ClusterSync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
-__device__ __forceinline__ void ClusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-// Address of the same place in the shared memory of block `rank`.
-__device__ __forceinline__ std::uint32_t InBlock(std::uint32_t at, int rank) {
+// No data is handed over: only so that no block leaves before the others have read from it.
+__device__ __forceinline__ void ClusterSyncBeforeExit() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+__device__ __forceinline__ float4 ReadOfBlock(std::uint32_t at, int rank) {
   std::uint32_t there;
+  float4 v;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(at), "r"(rank));
-  return there;
-}
-// To another block; its barrier counts the 16 bytes.
-__device__ __forceinline__ void Send(std::uint32_t to, const float4& v, std::uint32_t barrier) {
-  asm volatile(
-      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
-      "r"(__float_as_uint(v.x)), "r"(__float_as_uint(v.y)), "r"(__float_as_uint(v.z)), "r"(__float_as_uint(v.w)),
-      "r"(barrier)
-      : "memory");
+  asm volatile("ld.shared::cluster.v4.f32 {%0,%1,%2,%3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(there)
+               : "memory");
+  return v;
 }
 
 // --- Programmatic dependent launch. Both do nothing in a kernel launched without it.

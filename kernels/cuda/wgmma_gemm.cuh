@@ -7,9 +7,8 @@
 // copies, stages ahead. While the tensor cores work on 64 rows of K, the
 // warpgroup dequantizes the next 64. Every sum is over ascending K, 16 rows at a time:
 //
-//   splits  blocks of a cluster share out K. Each adds up every splits-th eight rows,
-//           whose sums the others send to its shared memory, in the order of the
-//           splits
+//   splits  blocks of a cluster share out K; they add their sums in the order of the
+//           splits, reading each other's shared memory
 //   folds   one block adds up several parts of K in the same order, so that a
 //           row has the bits that it has where the parts lie in several blocks
 //
@@ -45,7 +44,7 @@ template <int kGroupsOf, int kBlocksOf, int kRowsOf, int kStageTilesOf, int kGro
 struct WgmmaShape {
   static constexpr int kGroups = kGroupsOf, kBlocks = kBlocksOf, kRows = kRowsOf, kStageTiles = kStageTilesOf;
   static constexpr int kGroupRows = kGroupRowsOf;
-  static constexpr bool kFold = kFoldOf, kMaySplit = kRows <= 128;
+  static constexpr bool kFold = kFoldOf;
   static constexpr int kColumns = 64 * kGroups * kBlocks, kThreads = 128 * (kGroups + 1);
   static constexpr int kStagesPerUnit = kUnitK / kTileK / kStageTiles;
 
@@ -62,11 +61,8 @@ struct WgmmaShape {
   // Results on their way out: each warpgroup's columns, kChunkRows rows at a time.
   static constexpr int kChunkRows = kRows < 32 ? kRows : 32, kChunkPitch = kBlocks * 128 + 16;
   static constexpr int kStagingBytes = kGroups * kChunkRows * kChunkPitch;
-  // Sums that other splits send: [splits - 1][eights of rows][threads][4].
-  INT4_HOST_DEVICE static constexpr int EightsOfBlock(int splits) { return (kRows / 8 + splits - 1) / splits; }
-  INT4_HOST_DEVICE static constexpr int OutBytes(int splits) {
-    return splits == 1 ? kStagingBytes : (splits - 1) * EightsOfBlock(splits) * kGroups * 128 * 16;
-  }
+  // Sums of a split, [rows][columns] in place of the stages; the pitch keeps stores free of bank conflicts.
+  static constexpr int kSumPitch = kColumns + 4, kSumBytes = kRows * kSumPitch * 4;
 
   // What a thread may hold at launch, in registers, by the number of warps on each of
   // the four schedulers; the warpgroups that multiply take some of the other's. Where
@@ -76,8 +72,9 @@ struct WgmmaShape {
   static_assert(kGroups * kConsumerRegisters + kProducerRegisters <= (kGroups + 1) * kAtLaunch);
 
   static constexpr int SharedBytes(int stages, int splits) {
-    // To align; two barriers for each stage and one for what is received.
-    return 1024 + stages * kStageBytes + OutBytes(splits) + 16 * stages + 8;
+    const int held = stages * kStageBytes;
+    const int used = splits == 1 ? held + kStagingBytes : held > kSumBytes ? held : kSumBytes;
+    return 1024 + used + 16 * stages;  // to align, and two barriers for each stage
   }
 };
 
@@ -91,18 +88,17 @@ __device__ __forceinline__ void PlaceOf(const WgmmaArgs& args, int tile, int& ro
 // Where things lie in shared memory.
 template <class Shape>
 struct WgmmaShared {
-  std::uint32_t x, words, scales, zeros;
-  std::uint32_t out;  // results on their way, or sums that are received
-  std::uint32_t full, empty, received;
+  std::uint32_t base, x, words, scales, zeros, staging, full, empty;
   __device__ __forceinline__ WgmmaShared(const WgmmaArgs& args, const void* raw) {
-    x = (SharedAddress(raw) + 1023) & ~1023u;
+    base = (SharedAddress(raw) + 1023) & ~1023u;
+    x = base;
     words = x + args.stages * Shape::kXBytes;
     scales = words + args.stages * Shape::kWordBytes;
     zeros = scales + args.stages * Shape::kScaleBytes;
-    out = x + args.stages * Shape::kStageBytes;
-    full = out + Shape::OutBytes(args.splits);
+    staging = base + args.stages * Shape::kStageBytes;
+    full = args.splits == 1 ? staging + Shape::kStagingBytes
+                            : base + max(args.stages * Shape::kStageBytes, Shape::kSumBytes);
     empty = full + 8 * args.stages;
-    received = empty + 8 * args.stages;
   }
 };
 
@@ -300,66 +296,57 @@ __device__ __forceinline__ void WgmmaStore(const WgmmaArgs& args, std::uint32_t 
   }
 }
 
-// Eights of rows that block `rank` adds up, of those that have a row of x.
-__device__ __forceinline__ int EightsOf(int rank, int eights, int splits) {
-  return eights > rank ? (eights - rank + splits - 1) / splits : 0;
-}
-
-// Adds up the splits. A thread and its like in the other blocks hold the same places
-// of the result; `thread` counts those of the warpgroups that multiply.
+// The sums of a split in place of its stages, which all warpgroups have read.
 template <class Shape>
-__device__ __forceinline__ void WgmmaAddSplits(const WgmmaArgs& args, const WgmmaShared<Shape>& shared, int rank,
-                                               int thread, int first_row, int first_column,
-                                               const float (&sums)[Shape::kBlocks][Shape::kRows / 2]) {
-  static_assert(Shape::kBlocks == 1);
-  constexpr int kThreads = Shape::kGroups * 128;
-  const int splits = args.splits, eights = (min(Shape::kRows, args.m - first_row) + 7) / 8;
-  const int each = Shape::EightsOfBlock(splits);
-  const auto mine = [&](int i) {  // two rows of two columns
-    return make_float4(sums[0][4 * i], sums[0][4 * i + 2], sums[0][4 * i + 1], sums[0][4 * i + 3]);
-  };
-  const auto place = [&](int from, int to, int eight) {  // in block `to`
-    return shared.out + (((from < to ? from : from - 1) * each + eight) * kThreads + thread) * 16;
-  };
-  int to = 0, eight = 0;  // eight rows i are the block's `to` eight-th
+__device__ __forceinline__ void WgmmaKeepSums(std::uint32_t base, int first_strip, int lane,
+                                              const float (&sums)[Shape::kBlocks][Shape::kRows / 2]) {
+  const int g = lane / 4, t = lane % 4;
+  SyncSome(1, Shape::kGroups * 128);
 #pragma unroll
-  for (int i = 0; i < Shape::kRows / 8; ++i) {
-    if (i < eights && to != rank) Send(InBlock(place(rank, to, eight), to), mine(i), InBlock(shared.received, to));
-    if (++to == splits) to = 0, ++eight;
-    asm volatile("" : "+r"(to), "+r"(eight));  // step by step: all addresses at once would not fit the registers
-  }
-  if (EightsOf(rank, eights, splits) == 0) return;
-  BarrierWaitOfCluster(shared.received, 0);
-  const int lane = thread % 32, column = first_column + thread / 32 * 16 + lane / 4 * 2;
-  to = eight = 0;
+  for (int b = 0; b < Shape::kBlocks; ++b) {
 #pragma unroll
-  for (int i = 0; i < Shape::kRows / 8; ++i) {
-    if (i < eights && to == rank) {
-      float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
-#pragma unroll 1
-      for (int s = 0; s < splits; ++s) {
-        float4 v = mine(i);
-        if (s != rank) {
-          asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
-                       : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-                       : "r"(place(s, rank, eight))
-                       : "memory");
-        }
-        if (s == 0) {
-          sum = v;
-        } else {
-          sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
-        }
-      }
-      const int row = first_row + 8 * i + lane % 4 * 2;
-      __half* const y = args.y + static_cast<std::size_t>(row) * args.n + column;
-      if (column < args.n && row < args.m) *reinterpret_cast<__half2*>(y) = __floats2half2_rn(sum.x, sum.y);
-      if (column < args.n && row + 1 < args.m) {
-        *reinterpret_cast<__half2*>(y + args.n) = __floats2half2_rn(sum.z, sum.w);
+    for (int i = 0; i < Shape::kRows / 8; ++i) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const std::uint32_t at =
+            base + ((8 * i + 2 * t + h) * Shape::kSumPitch + (first_strip + 4 * b) * 16 + 2 * g) * 4;
+        asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(sums[b][4 * i + h]), "f"(sums[b][4 * i + h + 2])
+                     : "memory");
       }
     }
-    if (++to == splits) to = 0, ++eight;
-    asm volatile("" : "+r"(to), "+r"(eight));
+  }
+}
+
+// Block `rank` of the cluster adds every splits-th row.
+template <class Shape>
+__device__ __forceinline__ void WgmmaAddSplits(const WgmmaArgs& args, std::uint32_t base, int rank, int first_row,
+                                               int first_column) {
+  constexpr int kPerRow = Shape::kColumns / 4, kBatch = 4;
+  const int splits = args.splits, rows = min(Shape::kRows, args.m - first_row);
+  const int mine = (rows - rank + splits - 1) / splits;
+  for (int at = threadIdx.x; at < mine * kPerRow; at += Shape::kGroups * 128) {
+    const int row = rank + at / kPerRow * splits, column = at % kPerRow * 4;
+    const std::uint32_t from = base + (row * Shape::kSumPitch + column) * 4;
+    float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
+#pragma unroll
+    for (int first = 0; first < kMaxSplits; first += kBatch) {
+      if (first >= splits) break;
+      float4 v[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) v[i] = ReadOfBlock(from, min(first + i, splits - 1));
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (first + i == 0) {
+          sum = v[0];
+        } else if (first + i < splits) {
+          sum.x += v[i].x, sum.y += v[i].y, sum.z += v[i].z, sum.w += v[i].w;
+        }
+      }
+    }
+    if (first_column + column < args.n) {
+      *reinterpret_cast<uint2*>(args.y + static_cast<std::size_t>(first_row + row) * args.n + first_column + column) =
+          make_uint2(Bits(__floats2half2_rn(sum.x, sum.y)), Bits(__floats2half2_rn(sum.z, sum.w)));
+    }
   }
 }
 
@@ -369,22 +356,13 @@ __device__ __forceinline__ void WgmmaBody(const WgmmaArgs& args) {
   constexpr int kBlocks = Shape::kBlocks, kSums = Shape::kRows / 2;
   const WgmmaShared<Shape> shared(args, wgmma_shared);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = warp / 4;
-  const int splits = args.splits, rank = static_cast<int>(blockIdx.x) % splits;
-  const int first_tile = static_cast<int>(blockIdx.x) / splits, tile_step = static_cast<int>(gridDim.x) / splits;
-  int row_tile, column_tile;
-  PlaceOf(args, first_tile, row_tile, column_tile);
   LetNextKernelStart();
   if (threadIdx.x == 0) {
     for (int i = 0; i < args.stages; ++i) {
       BarrierInit(shared.full + 8 * i, 1);
       BarrierInit(shared.empty + 8 * i, Shape::kGroups * 4);
     }
-    BarrierInit(shared.received, 1);
     BarrierInitDone();
-    if (splits > 1) {
-      const int eights = (min(Shape::kRows, args.m - row_tile * Shape::kRows) + 7) / 8;
-      BarrierExpect(shared.received, (splits - 1) * EightsOf(rank, eights, splits) * Shape::kGroups * 128 * 16);
-    }
   }
   if (warp == Shape::kGroups * 4 && lane == 0) {
     PrefetchMap(args.words);
@@ -393,11 +371,14 @@ __device__ __forceinline__ void WgmmaBody(const WgmmaArgs& args) {
     PrefetchMap(args.x);
   }
   __syncthreads();
-  if (splits > 1) ClusterArrive();
 
+  const int splits = args.splits, rank = static_cast<int>(blockIdx.x) % splits;
+  const int first_tile = static_cast<int>(blockIdx.x) / splits;
+  const int tile_step = static_cast<int>(gridDim.x) / splits;
   const int tiles = args.row_tiles * args.column_tiles;
   const int begin = rank * args.units_per_part;
   const int end = splits == 1 ? args.units : min(begin + args.units_per_part, args.units);
+  int row_tile, column_tile;
   if (group == Shape::kGroups) {
     GiveRegisters<Shape::kProducerRegisters>();
     if (warp == Shape::kGroups * 4 && lane == 0) {
@@ -405,7 +386,6 @@ __device__ __forceinline__ void WgmmaBody(const WgmmaArgs& args) {
                           tile_step);
     }
     __syncwarp();
-    if (splits > 1) ClusterWait();
   } else {
     TakeRegisters<Shape::kConsumerRegisters>();
     const int first_strip = group * kBlocks * 4 + warp % 4;
@@ -436,16 +416,25 @@ __device__ __forceinline__ void WgmmaBody(const WgmmaArgs& args) {
       }
       WaitForEarlierKernels();  // before y is written
       PlaceOf(args, tile, row_tile, column_tile);
-      const int row = row_tile * Shape::kRows, column = column_tile * Shape::kColumns;
-      if constexpr (Shape::kFold) {
-        WgmmaStore<Shape>(args, shared.out, group, row, column + group * kBlocks * 64, total);
-      } else if (Shape::kMaySplit && splits > 1) {
-        ClusterWait();  // all blocks have begun; the only tile of this one
-        WgmmaAddSplits<Shape>(args, shared, rank, static_cast<int>(threadIdx.x), row, column, sums);
+      if (splits > 1) {
+        WgmmaKeepSums<Shape>(shared.base, first_strip, lane, sums);
       } else {
-        WgmmaStore<Shape>(args, shared.out, group, row, column + group * kBlocks * 64, sums);
+        const int row = row_tile * Shape::kRows, column = column_tile * Shape::kColumns + group * kBlocks * 64;
+        if constexpr (Shape::kFold) {
+          WgmmaStore<Shape>(args, shared.staging, group, row, column, total);
+        } else {
+          WgmmaStore<Shape>(args, shared.staging, group, row, column, sums);
+        }
       }
     }
+  }
+  if (splits > 1) {
+    ClusterSync();
+    PlaceOf(args, first_tile, row_tile, column_tile);
+    if (group < Shape::kGroups) {
+      WgmmaAddSplits<Shape>(args, shared.base, rank, row_tile * Shape::kRows, column_tile * Shape::kColumns);
+    }
+    ClusterSyncBeforeExit();
   }
 }
 

@@ -15,6 +15,19 @@ template <int kN>
 struct Wgmma;
 
 template <>
+struct Wgmma<16> {
+  static __device__ __forceinline__ void Issue(float (&d)[8], const std::uint32_t (&a)[4], std::uint64_t b) {
+    asm volatile(
+        "{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7"
+        "}, {%8, %9, %10, %11}, %12, add, 1, 1, 0;\n}"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+  }
+};
+
+template <>
 struct Wgmma<32> {
   static __device__ __forceinline__ void Issue(float (&d)[16], const std::uint32_t (&a)[4], std::uint64_t b) {
     asm volatile(

@@ -142,7 +142,6 @@ class RawCudaWgmma : public RawCudaGemm {
   void CheckTile(const WgmmaTile& tile, int splits, bool folded, int m, int k, int n, int group) {
     const std::int64_t units = RoundUp(k, 128) / 128, part = RoundUp(units, splits) / splits;
     if (RoundUp(units, part) / part != splits) return;  // a split would be empty
-    if (splits > 1 && !folded && tile.rows > 128) return;
     Plan plan;
     plan.path = Path::kWgmma;
     plan.columns = tile.columns, plan.row_blocks = tile.rows / 8;
