@@ -151,9 +151,11 @@ DeviceSpan<T> DeviceOutput(Outputs& outputs, std::string_view name, std::vector<
 void LaunchTreeDigest(const void* data, std::size_t bytes, void* digest, void* scratch, cudaStream_t stream);
 std::size_t DigestScratchBytes(std::size_t bytes);
 
-// Lowers *first to the offset of the first byte that differs between a and b, if
-// that is less than what *first holds (set it to UINT64_MAX before). One kernel;
-// may be captured.
+// Lowers *first, in device memory, to the offset of the first byte that differs
+// between a and b, if that is less than what *first holds: set it to UINT64_MAX
+// before, and it still is where none differs. One kernel, none for 0 bytes; a and
+// b need no alignment, it is quickest where both are multiples of 16. May be
+// captured. On the current device. Throws std::runtime_error.
 void LaunchCompare(const void* a, const void* b, std::size_t bytes, std::uint64_t* first, cudaStream_t stream);
 
 // Digests of many things, each on its stream, kept on the device until they are
@@ -183,8 +185,10 @@ class CudaDigestQueue {
   std::unique_ptr<Impl> impl_;
 };
 
-// As CudaDigestQueue: the offset of the first byte that differs, UINT64_MAX where
-// none does. In a captured graph: over all its replays.
+// Comparisons of many pairs of equal size, under the terms of CudaDigestQueue: of
+// each the offset of the first byte that differs between a and b, UINT64_MAX where
+// none does. In a captured graph Read() gives the smallest offset of all replays
+// so far, where a digest is that of the last one.
 class CudaCompareQueue {
  public:
   explicit CudaCompareQueue(int device = 0);

@@ -14,19 +14,6 @@ constexpr int kThreads = 256, kTeams = kThreads / 8;
 // So many chunks leave digests that one block's teams digest in one turn.
 constexpr std::size_t kChunksToFinish = kTeams * kTopDigests;
 
-// All threads of a block copy what is less than a chunk.
-template <int kWidth>
-__device__ void CopyTail(unsigned char* to, const unsigned char* from, int bytes) {
-  for (int i = 16 * static_cast<int>(threadIdx.x); i + 16 <= bytes; i += 16 * kThreads) {
-    *reinterpret_cast<Words*>(to + i) = Load16<kWidth>(from + i);
-  }
-  const int rest = bytes % 16;
-  if (static_cast<int>(threadIdx.x) < rest) {
-    const int at = bytes - rest + static_cast<int>(threadIdx.x);
-    to[at] = from[at];
-  }
-}
-
 enum class Task {
   kLevel,  // `digests` of the chunks of `data`
   kAll,    // and what follows, into `result`, by the block that is the last to be done
@@ -56,7 +43,7 @@ __global__ __launch_bounds__(kThreads, 2) void tree_digest(const unsigned char* 
     const int rest = static_cast<int>(bytes % kChunk);
     chunks = whole + (rest != 0);
     if (rest != 0 && whole / kTeams % blocks == block) {
-      CopyTail<kWidth>(tail, data + whole * kChunk, rest);
+      CopyByBlock<kWidth, kThreads>(tail, data + whole * kChunk, rest);
       __syncthreads();
     }
     for (std::size_t chunk = block * kTeams + team; chunk < chunks;

@@ -77,18 +77,40 @@ void RefuseDevice(std::string_view name, const at::Device& device) {
 
 namespace allocator = c10::cuda::CUDACachingAllocator;
 
-// Taken in this order each free block is the smallest that fits, so that it is
-// the one that is handed out.
-std::vector<std::size_t> FreeBlocks(int device) {
+// What to ask torch's allocator for on a stream so that it hands out what it holds
+// free, and takes no more memory from the driver each time. It has a pool of
+// segments of 2 MiB for at most 1 MiB, and one for more. In falling order each
+// block of the latter is the smallest that fits, and so the one that is handed out;
+// what is free of the former is asked for in pieces. Where little is free, as before
+// the first run, blocks of each power of two come on top.
+std::vector<std::size_t> FreeBlocks(int device, cudaStream_t stream) {
+  constexpr std::size_t kMiB = std::size_t{1} << 20, kMostOfSmall = kMiB;
   std::vector<std::size_t> sizes;
-  for (const auto& segment : allocator::snapshot().segments) {
-    if (segment.device != device) continue;
+  std::size_t large = 0, small = 0;  // bytes that are free
+  for (const auto& segment : allocator::snapshot({0, 0}, /*include_traces=*/false).segments) {
+    // Not those of other streams and of graphs: they are not handed out here.
+    const bool of_a_graph = segment.owner_private_pool_id != c10::MempoolId_t{0, 0};
+    if (segment.device != device || segment.stream != stream || of_a_graph) continue;
     for (const auto& block : segment.blocks) {
-      if (!block.allocated && !block.active) sizes.push_back(block.size);
+      if (block.allocated || block.active) continue;
+      if (segment.is_large) {
+        if (block.size > kMostOfSmall) sizes.push_back(block.size);
+        large += block.size;
+      } else {
+        for (std::size_t left = block.size; left > 0; left -= std::min(left, kMostOfSmall)) {
+          sizes.push_back(std::min(left, kMostOfSmall));
+        }
+        small += block.size;
+      }
     }
   }
+  if (large < 32 * kMiB) {
+    for (std::size_t size = 32 * kMiB; size > kMostOfSmall; size /= 2) sizes.push_back(size);
+  }
+  if (small < kMostOfSmall) {
+    for (std::size_t size = kMostOfSmall; size >= 512; size /= 2) sizes.push_back(size);
+  }
   std::sort(sizes.begin(), sizes.end(), std::greater<>());
-  for (std::size_t size = std::size_t{32} << 20; size >= 512; size /= 2) sizes.push_back(size);
   return sizes;
 }
 
@@ -104,10 +126,11 @@ class TorchPoison final : public Perturbation {
     if (!allocator::get()->initialized()) return;  // nothing was ever allocated
     WorkspacePoisonOptions options;
     options.device = device_;
-    options.sizes = [this] { return FreeBlocks(device_); };
+    const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device_)).stream();
+    options.sizes = [this, stream] { return FreeBlocks(device_, stream); };
     options.allocator.allocate = [](std::size_t bytes) { return allocator::raw_alloc(bytes); };
     options.allocator.free = [](void* memory) { allocator::raw_delete(memory); };
-    options.allocator.stream = c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device_)).stream();
+    options.allocator.stream = stream;
     WorkspacePoison(std::move(options))->Apply(run, seed);
   }
 

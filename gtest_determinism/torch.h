@@ -25,8 +25,9 @@ namespace gtest_determinism {
 void AppendBits(Trace& trace, std::string_view name, const at::Tensor& tensor);
 
 // Before a run the blocks that torch's caching allocator holds free on a GPU, for
-// the current stream, are filled with a byte that changes from run to run, and so
-// is a fresh block of each power of two from 32 MiB down. See WorkspacePoison() in
+// the current stream, are filled with a byte that changes from run to run. Where it
+// holds less than 32 MiB, 64 MiB in blocks of each power of two come on top, so that
+// it does not grow from run to run. Memory of graphs is not reached. See WorkspacePoison() in
 // cuda_perturbations.h. Throws std::invalid_argument where this library was built
 // without device code.
 std::shared_ptr<Perturbation> TorchWorkspacePoison(int device = 0);

@@ -114,8 +114,8 @@ struct KernelRequest {
   // Switches of a foreign kernel by name (kernels/providers/vllm.h); a kernel
   // that does not know one refuses it.
   std::map<std::string, std::string> options = {};
-  // The kernel whose rows have the same bits in every batch: marlin and awq, builtin,
-  // on CUDA. The others refuse.
+  // The kernel whose rows have the same bits in every batch: marlin and awq, builtin;
+  // those of the CPU have them always. The others refuse.
   bool batch_invariant = false;
 };
 

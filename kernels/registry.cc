@@ -19,15 +19,21 @@ struct Entry {
   internal::Maker make;
 };
 
+KernelIdentity BatchInvariant(KernelIdentity identity) {
+  identity.batch_invariant = true;
+  return identity;
+}
+
 // The first entry of a family and device is what provider "auto" takes.
 const std::vector<Entry>& Table() {
-  // Raised when a kernel's bits may change.
-  static const std::string kBuiltin = "1";
+  // Raised when a kernel's bits may change. Those of the CPU: 2 sums blocks exactly.
+  static const std::string kBuiltin = "1", kOnCpu = "2";
   static const std::vector<Entry> table = {
-    {{"marlin", "builtin", "cpu", kBuiltin, "determinism_int4::marlin_gemm", "", Property::kBitExact},
+    {BatchInvariant({"marlin", "builtin", "cpu", kOnCpu, "determinism_int4::marlin_gemm", "", Property::kBitExact}),
      internal::MakeMarlinCpu},
-    {{"awq", "builtin", "cpu", kBuiltin, "determinism_int4::awq_gemm", "", Property::kBitExact}, internal::MakeAwqCpu},
-    {{"gptq", "builtin", "cpu", kBuiltin, "determinism_int4::gptq_gemm", "determinism_int4::gptq_gemm_ordered",
+    {BatchInvariant({"awq", "builtin", "cpu", kOnCpu, "determinism_int4::awq_gemm", "", Property::kBitExact}),
+     internal::MakeAwqCpu},
+    {{"gptq", "builtin", "cpu", kOnCpu, "determinism_int4::gptq_gemm", "determinism_int4::gptq_gemm_ordered",
       Property::kArrivalOrder, /*rows_per_partial_sum=*/128},
      internal::MakeGptqCpu},
     {{"tinygemm", "aten", "cpu", TORCH_VERSION, "aten::_weight_int4pack_mm_for_cpu", "", Property::kUnknown},
@@ -109,19 +115,18 @@ std::vector<KernelIdentity> RegisteredKernels() {
 
 namespace {
 
-KernelIdentity BatchInvariant(KernelIdentity identity) {
+// On a device the kernel has another form, another operator; on a CPU it is so as it is.
+KernelIdentity InvariantForm(KernelIdentity identity) {
+  if (identity.batch_invariant) return identity;
   identity.op += "_batch_invariant";
-  identity.batch_invariant = true;
-  return identity;
+  return BatchInvariant(std::move(identity));
 }
 
 // Throws std::invalid_argument where the kernel has no batch-invariant form.
 void CheckBatchInvariance(const KernelRequest& request) {
   const std::string kernel = "kernel " + request.family + "/" + request.provider + "/" + request.device;
-  if (internal::WantsVllm(request) || !request.device.starts_with("cuda")) {
-    throw std::invalid_argument(kernel +
-                                " has no batch-invariant form: marlin and awq of provider builtin have one, "
-                                "on cuda");
+  if (internal::WantsVllm(request)) {
+    throw std::invalid_argument(kernel + " has no batch-invariant form: marlin and awq of provider builtin have one");
   }
   if (request.family == "gptq") {
     throw std::invalid_argument(kernel +
@@ -155,7 +160,7 @@ std::unique_ptr<Int4Matmul> MakeInt4Matmul(const KernelRequest& request, const Q
         throw std::invalid_argument("kernel " + id.family + "/" + id.provider + "/" + id.device + " has no option " +
                                     request.options.begin()->first);
       }
-      if (request.batch_invariant) return entry.make(internal::OnDevice(linear, device), BatchInvariant(id));
+      if (request.batch_invariant) return entry.make(internal::OnDevice(linear, device), InvariantForm(id));
       return entry.make(internal::OnDevice(linear, device), id);
     }
     known += (known.empty() ? "" : ", ") + id.family + "/" + id.provider + "/" + id.device;

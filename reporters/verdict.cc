@@ -174,6 +174,20 @@ std::string ChangedSettings(const ModeRecord& before, const ModeRecord& after) {
   return "; it changes " + (changed == 1 ? "" : std::to_string(changed) + " settings at once: ") + text;
 }
 
+// What a runtime of its own computed in and on, of the many settings that it reports.
+std::string SettingsText(const ModeRecord& mode) {
+  std::string text;
+  for (const auto& [setting, words] :
+       {std::pair{"INFERENCE_PRECISION_HINT", "inference precision "}, std::pair{"KV_CACHE_PRECISION", "KV cache "},
+        std::pair{"DYNAMIC_QUANTIZATION_GROUP_SIZE", "activations quantized in groups of "},
+        std::pair{"NUM_STREAMS", "streams "}, std::pair{"INFERENCE_NUM_THREADS", "threads "}}) {
+    for (const auto& [name, value] : mode.settings) {
+      if (name == setting) text += (text.empty() ? "" : ", ") + std::string(words) + value;
+    }
+  }
+  return text;
+}
+
 Intervention DeterministicMode(const VariantRecord& record, Outcome outcome) {
   const ModeRecord& mode = record.deterministic;
   Intervention result;
@@ -384,6 +398,12 @@ std::vector<std::string> Details(const VariantRecord& record, const Decision& de
         "No INT4 kernel ran: in fp32 the exact dequantized weights are multiplied in float32, and the verdict is about "
         "those matmuls, not about kernel " +
         record.kernel);
+  }
+  if (const std::string settings = SettingsText(record.baseline); !settings.empty()) {
+    details.push_back("The runtime's settings: " + settings);
+  }
+  if (const std::string settings = SettingsText(record.deterministic); !settings.empty()) {
+    details.push_back("The runtime's settings in deterministic mode: " + settings);
   }
   for (const ControlResult& control : ControlsOf(record)) {
     details.push_back("Control " + control.name + ": " + Differ(control.deviations, control.runs, "run") + ", " +

@@ -62,6 +62,20 @@ __device__ __forceinline__ Words Load16(const unsigned char* p) {
   }
 }
 
+// The kThreads threads of a block copy at most a chunk into shared memory aligned
+// to 16.
+template <int kWidth, int kThreads>
+__device__ __forceinline__ void CopyByBlock(unsigned char* to, const unsigned char* from, int bytes) {
+  for (int i = 16 * static_cast<int>(threadIdx.x); i + 16 <= bytes; i += 16 * kThreads) {
+    *reinterpret_cast<Words*>(to + i) = Load16<kWidth>(from + i);
+  }
+  const int rest = bytes % 16;
+  if (static_cast<int>(threadIdx.x) < rest) {
+    const int at = bytes - rest + static_cast<int>(threadIdx.x);
+    to[at] = from[at];
+  }
+}
+
 __device__ __forceinline__ void AddBlock(Words& state, Words sum, unsigned mask) {
   sum.w0 += __shfl_xor_sync(mask, sum.w0, 4);
   sum.w1 += __shfl_xor_sync(mask, sum.w1, 4);

@@ -18,9 +18,7 @@ namespace kernels::internal {
 
 namespace {
 
-using cpu::TileWidth;
-using cpu::WordLayout;
-
+constexpr std::int64_t kWidth = cpu::kTileColumns;
 constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
 struct Packed {
@@ -69,16 +67,8 @@ class BuiltinMatmul : public Int4Matmul {
   Operator ordered_op_;
 };
 
-// Which column of its tile a lane holds.
-int ColumnOfLane(WordLayout layout, int lane) {
-  if (layout == WordLayout::kAlongK) return lane;
-  constexpr int kWords = cpu::kTileAlongN / 8;
-  return 8 * (lane % kWords) + kAwqOrder[lane / kWords];
-}
-
-void PackGroups(const QuantizedLinear& linear, WordLayout layout, Packed& packed) {
-  const int width = TileWidth(layout);
-  const std::int64_t groups = linear.k / linear.group_size, n = linear.n, padded = RoundUp(n, width);
+void PackGroups(const QuantizedLinear& linear, Packed& packed) {
+  const std::int64_t groups = linear.k / linear.group_size, n = linear.n, padded = RoundUp(n, kWidth);
   packed.zeros = at::zeros({groups, padded}, at::kByte);
   packed.scales = at::zeros({groups, padded}, at::kHalf);
   const std::vector<std::uint8_t> zeros = ZerosOf(linear);
@@ -87,23 +77,9 @@ void PackGroups(const QuantizedLinear& linear, WordLayout layout, Packed& packed
   auto* const to_zeros = packed.zeros.mutable_data_ptr<std::uint8_t>();
   auto* const to_scales = packed.scales.mutable_data_ptr<at::Half>();
   for (std::int64_t g = 0; g < groups; ++g) {
-    for (std::int64_t lane = 0; lane < padded; ++lane) {
-      const std::int64_t column = lane / width * width + ColumnOfLane(layout, static_cast<int>(lane % width));
-      if (column >= n) continue;
-      to_zeros[g * padded + lane] = zeros[g * n + column];
-      to_scales[g * padded + lane] = from[g * n + column];
-    }
+    std::copy_n(zeros.data() + g * n, n, to_zeros + g * padded);
+    std::copy_n(from + g * n, n, to_scales + g * padded);
   }
-}
-
-// Columns of a checkpoint's words, padded with zero words to whole tiles; the
-// tensor itself where it needs no padding.
-at::Tensor PadColumns(const at::Tensor& words, std::int64_t columns) {
-  const at::Tensor from = words.contiguous();
-  if (from.size(1) == columns) return from;
-  at::Tensor padded = at::zeros({from.size(0), columns}, at::kInt);
-  padded.narrow(1, 0, from.size(1)).copy_(from);
-  return padded;
 }
 
 std::optional<at::Tensor> ToTensor(const std::vector<std::int64_t>& order) {
@@ -125,21 +101,20 @@ std::vector<std::uint8_t> SortedCodes(const QuantizedLinear& linear, const std::
 
 }  // namespace
 
+namespace {
+
 // Marlin's idea on a CPU: the weights lie in the order in which the inner loop
-// reads them. A tile is 64 columns over all of K; within it word [k / 8][column]
-// holds eight consecutive k of one column, so that one task reads one contiguous
-// stream and each nibble of a vector of words is a vector of neighbouring columns.
-std::unique_ptr<Int4Matmul> MakeMarlinCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
-  if (linear.format != Format::kAwq && linear.format != Format::kGptq) {
-    RefuseFormat(linear, identity, "awq and gptq");
-  }
+// reads them, for all three families. A tile is 64 columns over all of K; within it
+// word [k / 8][column] holds eight consecutive k of one column, so that one task
+// reads one contiguous stream, and a mask over a vector of words gives four codes
+// of each of its columns. desc_act: rows sorted by group.
+std::unique_ptr<Int4Matmul> Make(const QuantizedLinear& linear, const KernelIdentity& identity) {
   CheckGroups(linear);
   Packed packed;
   const std::vector<std::int64_t> order = RowOrder(linear);
   packed.row_order = ToTensor(order);
-  PackGroups(linear, WordLayout::kAlongK, packed);
+  PackGroups(linear, packed);
   const std::vector<std::uint8_t> codes = SortedCodes(linear, order);
-  constexpr std::int64_t kWidth = cpu::kTileAlongK;
   const std::int64_t tiles = RoundUp(linear.n, kWidth) / kWidth;
   packed.words = at::zeros({tiles, linear.k / 8, kWidth}, at::kInt);
   auto* word = packed.words.mutable_data_ptr<std::int32_t>();
@@ -149,7 +124,7 @@ std::unique_ptr<Int4Matmul> MakeMarlinCpu(const QuantizedLinear& linear, const K
       const std::uint8_t* const from = codes.data() + 8 * row * linear.n + tile * kWidth;
       for (std::int64_t c = 0; c < columns; ++c) {
         std::uint32_t bits = 0;
-        for (int i = 0; i < 8; ++i) bits |= static_cast<std::uint32_t>(from[i * linear.n + c]) << (4 * i);
+        for (int i = 0; i < 8; ++i) bits |= static_cast<std::uint32_t>(from[i * linear.n + c]) << cpu::ShiftOf(i);
         word[c] = static_cast<std::int32_t>(bits);
       }
     }
@@ -157,32 +132,23 @@ std::unique_ptr<Int4Matmul> MakeMarlinCpu(const QuantizedLinear& linear, const K
   return std::make_unique<BuiltinMatmul>(identity, linear.k, linear.n, std::move(packed));
 }
 
-// From AutoAWQ's words as they are.
-std::unique_ptr<Int4Matmul> MakeAwqCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
-  if (linear.format != Format::kAwq) RefuseFormat(linear, identity, "awq");
-  CheckGroups(linear);
-  Packed packed;
-  PackGroups(linear, WordLayout::kAlongN, packed);
-  packed.words = PadColumns(linear.qweight, RoundUp(linear.n, cpu::kTileAlongN) / 8);
-  return std::make_unique<BuiltinMatmul>(identity, linear.k, linear.n, std::move(packed));
+}  // namespace
+
+std::unique_ptr<Int4Matmul> MakeMarlinCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
+  if (linear.format != Format::kAwq && linear.format != Format::kGptq) {
+    RefuseFormat(linear, identity, "awq and gptq");
+  }
+  return Make(linear, identity);
 }
 
-// From GPTQ's words as they are; with desc_act, with rows sorted by group.
+std::unique_ptr<Int4Matmul> MakeAwqCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
+  if (linear.format != Format::kAwq) RefuseFormat(linear, identity, "awq");
+  return Make(linear, identity);
+}
+
 std::unique_ptr<Int4Matmul> MakeGptqCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
   if (linear.format != Format::kGptq) RefuseFormat(linear, identity, "gptq");
-  CheckGroups(linear);
-  Packed packed;
-  const std::vector<std::int64_t> order = RowOrder(linear);
-  packed.row_order = ToTensor(order);
-  PackGroups(linear, WordLayout::kAlongK, packed);
-  at::Tensor words = linear.qweight;
-  if (!order.empty()) {
-    const std::vector<std::int32_t> sorted = PackGptq(SortedCodes(linear, order), linear.k, linear.n);
-    words = at::empty({linear.k / 8, linear.n}, at::kInt);
-    std::memcpy(words.mutable_data_ptr<std::int32_t>(), sorted.data(), sorted.size() * sizeof(std::int32_t));
-  }
-  packed.words = PadColumns(words, RoundUp(linear.n, cpu::kTileAlongK));
-  return std::make_unique<BuiltinMatmul>(identity, linear.k, linear.n, std::move(packed));
+  return Make(linear, identity);
 }
 
 }  // namespace kernels::internal

@@ -5,199 +5,337 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <limits>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <thread>
+#include <vector>
 
 #include "kernels/cpu/arrival_pool.h"
 
 namespace kernels::cpu {
 namespace {
 
-// Rows of x in one task. The decoded panel is used for all of them, and with the
-// panel they stay within a second-level cache: 96 rows x (128 of x + 128 sums)
-// + 128 x 128 weights, in float32, are 160 KiB.
-constexpr std::int64_t kTaskRows = 96;
-// Tiles that one task of few rows takes together where the tiles of a row of
-// words are neighbours: it then reads 512 bytes or more at a time, and each page
-// serves them all.
-constexpr std::int64_t kStripTiles = 8;
-// Strips are cut narrower than that rather than leave fewer of them than this.
-constexpr std::int64_t kLeastStrips = 16;
+// Rows of x whose digits are held at a time: up to 6 bytes for each of x.
+constexpr std::int64_t kRowsAtOnce = 512;
+// Rows of x in one task. An unpacked panel serves all of them, and their digits
+// for K = 4096 (some 900 KiB) stay in a second-level cache while a thread goes
+// from strip to strip.
+constexpr std::int64_t kTaskRows = 64;
+// Tiles of columns that one task takes together: they read the digits once.
+constexpr std::int64_t kStripTiles = 4;
+// Strips are cut narrower than that rather than leave fewer tasks than this.
+constexpr std::int64_t kLeastTasks = 16;
 // Fewer multiplications than this are not worth waking a thread for.
-constexpr std::int64_t kLeastWork = 1 << 16;
+constexpr std::int64_t kLeastWork = 1 << 17;
+// Splitting an element into digits costs as much as so many multiplications.
+constexpr std::int64_t kSplitCost = 16;
 
 constexpr std::size_t kAlignment = 64;
-struct AlignedDelete {
-  void operator()(float* p) const { ::operator delete[](p, std::align_val_t(kAlignment)); }
-};
 // Grows only, one for each thread and use.
 class Buffer {
  public:
-  float* Get(std::size_t floats) {
-    if (floats > size_) {
-      data_.reset(static_cast<float*>(::operator new[](floats * sizeof(float), std::align_val_t(kAlignment))));
-      size_ = floats;
+  template <class T>
+  T* Get(std::size_t count) {
+    const std::size_t bytes = count * sizeof(T);
+    if (bytes > size_) {
+      data_.reset();  // before the new one
+      data_.reset(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t(kAlignment))));
+      size_ = bytes;
     }
-    return data_.get();
+    return reinterpret_cast<T*>(data_.get());
   }
 
  private:
-  std::unique_ptr<float, AlignedDelete> data_;
+  struct Delete {
+    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t(kAlignment)); }
+  };
+  std::unique_ptr<std::byte, Delete> data_;
   std::size_t size_ = 0;
 };
 
+// What a thread needs to multiply.
 struct Scratch {
-  Buffer totals, panel, x;
+  Buffer totals, panel;
 };
 Scratch& ThreadScratch() {
   thread_local Scratch scratch;
   return scratch;
 }
+// What a caller's digits lie in; the threads that multiply read it.
+struct DigitMemory {
+  Buffer digits, sums, units, places;
+};
+DigitMemory& CallerMemory() {
+  thread_local DigitMemory memory;
+  return memory;
+}
+
+// Rows of K that share a scale and, where K is split, a slice.
+struct Block {
+  std::int64_t k = 0, group = 0;
+  int rows = 0;
+  std::int64_t first_step = 0;  // steps of kStepRows before it
+
+  int steps() const { return (rows + kStepRows - 1) / kStepRows; }
+};
+
+// Of a half that is not finite.
+float SpecialValue(std::uint16_t half) {
+  if ((half & 0x7FFF) != 0x7C00) return std::numeric_limits<float>::quiet_NaN();
+  return (half & 0x8000) != 0 ? -std::numeric_limits<float>::infinity() : std::numeric_limits<float>::infinity();
+}
 
 // One multiplication, and how its rows and columns are cut into tasks: a task is
-// some rows of x and a strip of tiles, and either the rows or the tiles are few.
-struct Problem {
-  Problem(const Weights& w, const std::uint16_t* x_in, std::int64_t m_in)
-      : weights(w), kernels(MicrokernelsFor(ActiveIsa(), w.layout)), width(TileWidth(w.layout)), x(x_in), m(m_in) {
-    if (m <= kMaxDotRows) {
-      rows_in_block = m;
-      const bool row_major = w.tile_stride < w.row_stride;
-      if (row_major) strip_tiles = std::clamp<std::int64_t>(w.tiles() / kLeastStrips, 1, kStripTiles);
-      // Used by all tasks; owned by the calling thread, which outlives them.
-      thread_local Buffer converted;
-      float* const to = converted.Get(static_cast<std::size_t>(m * w.k));
-      kernels.half_to_float(x, to, m * w.k);
-      x_float = to;
-    } else {
-      row_blocks = (m + kTaskRows - 1) / kTaskRows;
-      rows_in_block = (m + row_blocks - 1) / row_blocks;
+// some tiles of rows of x and a strip of tiles of columns.
+class Problem {
+ public:
+  // Writes the digits of all of x. slice: rows of K that end a block, too.
+  Problem(const Weights& w, const std::uint16_t* x, std::int64_t m, std::int64_t slice)
+      : weights(w), kernels(MicrokernelsFor(ActiveIsa())), by_dot(m <= kMaxDotRows), x_(x), m_(m) {
+    std::int64_t steps = 0;
+    for (std::int64_t k = 0; k < w.k; k += blocks.back().rows) {
+      const std::int64_t group = k / w.group_size;
+      const std::int64_t end =
+          std::min({w.k, (group + 1) * w.group_size, (k / slice + 1) * slice, k + std::int64_t{kMaxBlockRows}});
+      blocks.push_back({k, group, static_cast<int>(end - k), steps});
+      steps += blocks.back().steps();
     }
+    // Few rows, or as many in every tile, where the tiles need not be full.
+    row_tiles = (m + kTileRows - 1) / kTileRows;
+    height = kernels.full_tiles && !by_dot ? kTileRows : static_cast<int>((m + row_tiles - 1) / row_tiles);
+    task_tiles = std::min(row_tiles, kTaskRows / height);
+    row_blocks = (row_tiles + task_tiles - 1) / task_tiles;
+    strip_tiles = std::clamp<std::int64_t>(w.tiles() * row_blocks / kLeastTasks, 1, by_dot ? 1 : kStripTiles);
     strips = (w.tiles() + strip_tiles - 1) / strip_tiles;
+    Split(steps);
   }
 
   std::int64_t tasks() const { return strips * row_blocks; }
   std::int64_t Grain() const {
-    return std::max<std::int64_t>(1, kLeastWork / (rows_in_block * strip_tiles * width * weights.k));
+    return std::max<std::int64_t>(
+        1, kLeastWork / (std::min<std::int64_t>(task_tiles * height, m_) * strip_tiles * kTileColumns * weights.k));
   }
+  const RowTile* TilesOf(std::int64_t block, std::int64_t row_tile) const {
+    return &tiles_[static_cast<std::size_t>(block * row_tiles + row_tile)];
+  }
+  bool all_finite() const { return all_finite_.load(std::memory_order_relaxed); }
+  bool IsFinite(std::int64_t block, std::int64_t row) const {
+    return finite_[static_cast<std::size_t>(block * m_ + row)] != 0;
+  }
+  std::int64_t m() const { return m_; }
+  const std::uint16_t* RowOf(std::int64_t row) const { return x_ + row * weights.k; }
 
   const Weights& weights;
   const Microkernels& kernels;
-  const int width;
-  const std::uint16_t* x;
-  const float* x_float = nullptr;  // set where rows are few
-  const std::int64_t m;
-  std::int64_t row_blocks = 1;
-  std::int64_t rows_in_block = 0;
-  std::int64_t strip_tiles = 1;
+  const bool by_dot;
+  std::vector<Block> blocks;
+  int height = 0;  // rows of a tile of x
+  std::int64_t row_tiles = 0;
+  std::int64_t task_tiles = 0;  // of rows, in a task
+  std::int64_t row_blocks = 0;
+  std::int64_t strip_tiles = 0;  // of columns, in a task
   std::int64_t strips = 0;
+
+ private:
+  void Split(std::int64_t steps) {
+    DigitMemory& memory = CallerMemory();
+    const auto block_count = static_cast<std::int64_t>(blocks.size());
+    const std::int64_t step_bytes = std::int64_t{kMaxDigits} * height * kStepRows;
+    auto* const digits = memory.digits.Get<std::int8_t>(static_cast<std::size_t>(row_tiles * steps * step_bytes));
+    auto* const sums =
+        memory.sums.Get<std::int32_t>(static_cast<std::size_t>(row_tiles * block_count * kMaxDigits * height));
+    auto* const units = memory.units.Get<float>(static_cast<std::size_t>(row_tiles * block_count * height));
+    tiles_.resize(static_cast<std::size_t>(row_tiles * block_count));
+    finite_.assign(static_cast<std::size_t>(m_ * block_count), 1);
+    auto* const places = memory.places.Get<std::int16_t>(static_cast<std::size_t>(row_tiles * block_count * height));
+    const std::int64_t grain = std::max<std::int64_t>(
+        1, kLeastWork / (kSplitCost * std::min<std::int64_t>(task_tiles * height, m_) * kMaxBlockRows));
+    at::parallel_for(0, row_blocks * block_count, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t b = i % block_count, first = i / block_count * task_tiles;
+        const Block& block = blocks[static_cast<std::size_t>(b)];
+        const std::int64_t count = std::min(task_tiles, row_tiles - first);
+        RowTile* const tiles = &tiles_[static_cast<std::size_t>(b * row_tiles + first)];
+        for (std::int64_t t = 0; t < count; ++t) {
+          const std::int64_t row_tile = first + t, index = row_tile * block_count + b;
+          tiles[t].digits = digits + (row_tile * steps + block.first_step) * step_bytes;
+          tiles[t].minus_sums = sums + index * kMaxDigits * height;
+          tiles[t].units = units + index * height;
+          tiles[t].places = places + index * height;
+          tiles[t].height = height;
+          tiles[t].rows = static_cast<int>(std::min<std::int64_t>(height, m_ - row_tile * height));
+        }
+        SplitTiles(block, b, first * height, tiles, static_cast<int>(count));
+      }
+    });
+  }
+
+  // The rows of a task in one block of K. Those that need many digits go into tiles
+  // of their own: a tile costs what its longest row does.
+  void SplitTiles(const Block& block, std::int64_t b, std::int64_t first_row, RowTile* tiles, int tile_count) {
+    RowInBlock rows[kTaskRows];
+    int begin[kMaxDigits + 2] = {};  // where rows of so many digits begin, longest first
+    const auto count = static_cast<int>(std::min<std::int64_t>(std::int64_t{tile_count} * height, m_ - first_row));
+    for (int r = 0; r < count; ++r) {
+      rows[r] = kernels.measure(RowOf(first_row + r) + block.k, block.rows);
+      ++begin[kMaxDigits - rows[r].count + 1];
+      if (!rows[r].finite) {
+        finite_[static_cast<std::size_t>(b * m_ + first_row + r)] = 0;
+        all_finite_.store(false, std::memory_order_relaxed);
+      }
+    }
+    for (int d = 1; d <= kMaxDigits; ++d) begin[d] += begin[d - 1];
+    for (int r = 0; r < count; ++r) {
+      const int at = begin[kMaxDigits - rows[r].count]++;
+      tiles[at / height].places[at % height] = static_cast<std::int16_t>(r);
+    }
+    for (int t = 0; t < tile_count; ++t) {
+      RowTile& tile = tiles[t];
+      tile.count = rows[tile.places[0]].count;
+      for (int r = 0; r < tile.rows; ++r) {
+        const int row = tile.places[r];
+        kernels.split(RowOf(first_row + row) + block.k, block.rows, rows[row], tile, r);
+      }
+      // Rows that only fill the tile.
+      for (int r = tile.rows; r < height; ++r) {
+        for (int d = 0; d < tile.count; ++d) {
+          for (int step = 0; step < block.steps(); ++step) {
+            std::memset(tile.digits + ((step * kMaxDigits + d) * height + r) * kStepRows, 0, kStepRows);
+          }
+        }
+      }
+    }
+  }
+
+  const std::uint16_t* x_;
+  const std::int64_t m_;
+  std::vector<RowTile> tiles_;        // [block][row tile]
+  std::vector<std::uint8_t> finite_;  // [block][row]
+  std::atomic<bool> all_finite_{true};
+};
+
+// Around the work of one thread.
+class KernelScope {
+ public:
+  explicit KernelScope(const Microkernels& kernels) : kernels_(kernels) {
+    if (kernels_.enter != nullptr) kernels_.enter();
+  }
+  ~KernelScope() {
+    if (kernels_.leave != nullptr) kernels_.leave();
+  }
+  KernelScope(const KernelScope&) = delete;
+  KernelScope& operator=(const KernelScope&) = delete;
+
+ private:
+  const Microkernels& kernels_;
 };
 
 class Task {
  public:
   Task(const Problem& problem, std::int64_t index)
       : problem_(problem),
-        row_block_(index % problem.row_blocks),
-        first_tile_(index / problem.row_blocks * problem.strip_tiles),
+        first_row_tile_(index / problem.strips * problem.task_tiles),
+        row_tiles_(std::min(problem.task_tiles, problem.row_tiles - first_row_tile_)),
+        first_tile_(index % problem.strips * problem.strip_tiles),
         tiles_(std::min(problem.strip_tiles, problem.weights.tiles() - first_tile_)),
-        totals_(ThreadScratch().totals.Get(
-            static_cast<std::size_t>(problem.rows_in_block * problem.strip_tiles * problem.width))) {}
+        totals_(ThreadScratch().totals.Get<float>(
+            static_cast<std::size_t>(problem.task_tiles * problem.height * problem.strip_tiles * kTileColumns))) {}
 
   std::int64_t tiles() const { return tiles_; }
   std::int64_t tile(std::int64_t i) const { return first_tile_ + i; }
-  std::int64_t rows() const {
-    return std::min(problem_.rows_in_block, problem_.m - row_block_ * problem_.rows_in_block);
-  }
+  std::int64_t first_row() const { return first_row_tile_ * problem_.height; }
+  std::int64_t rows() const { return std::min(row_tiles_ * problem_.height, problem_.m() - first_row()); }
   std::int64_t columns(std::int64_t i) const {
-    return std::min<std::int64_t>(problem_.width, problem_.weights.n - tile(i) * problem_.width);
+    return std::min<std::int64_t>(kTileColumns, problem_.weights.n - tile(i) * kTileColumns);
   }
-  const float* totals(std::int64_t i, std::int64_t row) const { return totals_ + (i * rows() + row) * problem_.width; }
+  const float* totals(std::int64_t i, std::int64_t row) const { return TotalsOf(i) + row * kTileColumns; }
   std::uint16_t* result(std::uint16_t* y, std::int64_t i, std::int64_t row) const {
-    return y + (row_block_ * problem_.rows_in_block + row) * problem_.weights.n + tile(i) * problem_.width;
+    return y + (first_row() + row) * problem_.weights.n + tile(i) * kTileColumns;
   }
 
-  // totals = x[rows, begin..end) . W[begin..end, tiles)
+  // totals = x[rows, K of blocks begin..end) . W[K of the blocks, tiles)
   void Accumulate(std::int64_t begin, std::int64_t end) const {
-    std::fill_n(totals_, tiles_ * rows() * problem_.width, 0.0F);
-    for (std::int64_t k = begin; k < end;) {
-      int block_rows = 0;
+    std::fill_n(totals_, tiles_ * row_tiles_ * problem_.height * kTileColumns, 0.0F);
+    void* const panel = problem_.by_dot ? nullptr : ThreadScratch().panel.Get<std::byte>(kPanelBytes);
+    for (std::int64_t b = begin; b < end; ++b) {
+      const RowTile* const rows_of_x = problem_.TilesOf(b, first_row_tile_);
       for (std::int64_t i = 0; i < tiles_; ++i) {
-        const GroupBlock block = Block(i, k, end);
-        block_rows = block.rows;
-        float* const totals = totals_ + i * rows() * problem_.width;
-        if (problem_.x_float != nullptr) {
-          problem_.kernels.dot(block, static_cast<int>(rows()), problem_.x_float + k, problem_.weights.k, totals);
+        const GroupBlock block = BlockOf(i, problem_.blocks[static_cast<std::size_t>(b)]);
+        if (problem_.by_dot) {
+          problem_.kernels.dot(block, *rows_of_x, TotalsOf(i));
         } else {
-          MultiplyByPanel(block, k, totals);
+          problem_.kernels.unpack(block, panel);
+          problem_.kernels.multiply_panel(block, panel, rows_of_x, static_cast<int>(row_tiles_), TotalsOf(i));
         }
+        if (!problem_.all_finite()) AddSpecialValues(i, b, block);
       }
-      k += block_rows;
     }
   }
 
  private:
-  // Rows from k on that share a scale, of tile i of the strip.
-  GroupBlock Block(std::int64_t i, std::int64_t k, std::int64_t end) const {
+  float* TotalsOf(std::int64_t i) const { return totals_ + i * row_tiles_ * problem_.height * kTileColumns; }
+
+  GroupBlock BlockOf(std::int64_t i, const Block& of) const {
     const Weights& w = problem_.weights;
-    const std::int64_t group = k / w.group_size;
-    const std::int64_t group_end = (group + 1) * w.group_size;
-    const std::int64_t lane = group * w.padded_n() + tile(i) * problem_.width;
-    const int rows_of_word = w.layout == WordLayout::kAlongK ? 8 : 1;
+    const std::int64_t lane = of.group * w.padded_n() + tile(i) * kTileColumns;
     GroupBlock block;
-    block.words = w.words + tile(i) * w.tile_stride + k / rows_of_word * w.row_stride;
-    block.row_stride = w.row_stride;
+    block.words = w.words + (tile(i) * w.k + of.k) / 8 * kTileColumns;
     block.zeros = w.zeros + lane;
     block.scales = w.scales + lane;
-    block.rows = static_cast<int>(std::min({end - k, group_end - k, std::int64_t{kMaxBlockRows}}));
-    // The same rows of the next tile; after the last, the next rows of the first.
-    if (i + 1 < tiles_) {
-      block.prefetch = w.tile_stride;
-    } else if (k + block.rows < end) {
-      block.prefetch = block.rows / rows_of_word * w.row_stride - i * w.tile_stride;
-    } else {
-      block.prefetch = 0;
-    }
+    block.rows = of.rows;
     return block;
   }
 
-  void MultiplyByPanel(const GroupBlock& block, std::int64_t k, float* totals) const {
-    Scratch& scratch = ThreadScratch();
-    float* const panel = scratch.panel.Get(static_cast<std::size_t>(kMaxBlockRows) * problem_.width);
-    float* const x_block = scratch.x.Get(kTaskRows * kMaxBlockRows);
+  // Rows with an infinity or a NaN count as zeros until here. Beside those a finite
+  // sum has no say: products of infinities and codes, in ascending k.
+  void AddSpecialValues(std::int64_t i, std::int64_t b, const GroupBlock& block) const {
+    const Block& of = problem_.blocks[static_cast<std::size_t>(b)];
     for (std::int64_t r = 0; r < rows(); ++r) {
-      const std::int64_t row = row_block_ * problem_.rows_in_block + r;
-      problem_.kernels.half_to_float(problem_.x + row * problem_.weights.k + k, x_block + r * block.rows, block.rows);
+      if (problem_.IsFinite(b, first_row() + r)) continue;
+      const std::uint16_t* const x = problem_.RowOf(first_row() + r) + of.k;
+      float sums[kTileColumns] = {};
+      for (int k = 0; k < of.rows; ++k) {
+        if ((x[k] & 0x7C00) != 0x7C00) continue;
+        for (int c = 0; c < kTileColumns; ++c) {
+          const int code = block.words[k / 8 * kTileColumns + c] >> ShiftOf(k % 8) & 15;
+          sums[c] += SpecialValue(x[k]) * static_cast<float>(code - block.zeros[c]);
+        }
+      }
+      // A scale turns the sign or makes it a NaN; its size does not matter.
+      float* const totals = TotalsOf(i) + r * kTileColumns;
+      for (int c = 0; c < kTileColumns; ++c) {
+        const std::uint16_t scale = block.scales[c];
+        const bool spoilt = (scale & 0x7FFF) == 0 || (scale & 0x7FFF) > 0x7C00;
+        totals[c] += spoilt ? std::numeric_limits<float>::quiet_NaN() : (scale & 0x8000) != 0 ? -sums[c] : sums[c];
+      }
     }
-    problem_.kernels.decode(block, panel);
-    problem_.kernels.multiply_panel(block, panel, static_cast<int>(rows()), x_block, block.rows, totals);
   }
 
   const Problem& problem_;
-  const std::int64_t row_block_;
+  const std::int64_t first_row_tile_;
+  const std::int64_t row_tiles_;
   const std::int64_t first_tile_;
   const std::int64_t tiles_;
   float* const totals_;
 };
-
-// Rounds one row of a tile's sums to fp16, in column order.
-void StoreRow(const Problem& problem, std::int64_t columns, const float* totals, std::uint16_t* y) {
-  if (problem.weights.layout == WordLayout::kAlongK) {
-    problem.kernels.float_to_half(totals, y, columns);
-    return;
-  }
-  constexpr int kLaneOfColumn[8] = {0, 4, 1, 5, 2, 6, 3, 7};  // the inverse of kAwqOrder
-  constexpr int kWords = kTileAlongN / 8;
-  float ordered[kTileAlongN];
-  for (int c = 0; c < kWords; ++c) {
-    for (int i = 0; i < 8; ++i) ordered[8 * c + i] = totals[kLaneOfColumn[i] * kWords + c];
-  }
-  problem.kernels.float_to_half(ordered, y, columns);
-}
 
 // y += half(totals), tile i of a task.
 void AddTile(const Problem& problem, const Task& task, std::int64_t i, std::uint16_t* y) {
   for (std::int64_t r = 0; r < task.rows(); ++r) {
     problem.kernels.accumulate_half(task.totals(i, r), task.result(y, i, r), task.columns(i));
   }
+}
+
+// The blocks of each slice of kSplitK rows.
+std::vector<std::int64_t> FirstBlocksOfSlices(const Problem& problem) {
+  std::vector<std::int64_t> first;
+  for (std::size_t b = 0; b < problem.blocks.size(); ++b) {
+    if (problem.blocks[b].k % kSplitK == 0) first.push_back(static_cast<std::int64_t>(b));
+  }
+  first.push_back(static_cast<std::int64_t>(problem.blocks.size()));
+  return first;
 }
 
 class SpinLock {
@@ -214,62 +352,80 @@ class SpinLock {
   std::atomic_flag taken_;
 };
 
+// gemm(first row, rows) for pieces of x.
+template <class Gemm>
+void InPieces(std::int64_t m, const Gemm& gemm) {
+  for (std::int64_t first = 0; first < m; first += kRowsAtOnce) gemm(first, std::min(kRowsAtOnce, m - first));
+}
+
 }  // namespace
 
 void OrderedGemm(const Weights& weights, const std::uint16_t* x, std::int64_t m, std::uint16_t* y) {
-  if (m == 0) return;
-  const Problem problem(weights, x, m);
-  at::parallel_for(0, problem.tasks(), problem.Grain(), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t index = begin; index < end; ++index) {
-      const Task task(problem, index);
-      task.Accumulate(0, weights.k);
-      for (std::int64_t i = 0; i < task.tiles(); ++i) {
-        for (std::int64_t r = 0; r < task.rows(); ++r) {
-          StoreRow(problem, task.columns(i), task.totals(i, r), task.result(y, i, r));
+  InPieces(m, [&](std::int64_t first, std::int64_t rows) {
+    const Problem problem(weights, x + first * weights.k, rows, weights.k);
+    std::uint16_t* const to = y + first * weights.n;
+    at::parallel_for(0, problem.tasks(), problem.Grain(), [&](std::int64_t begin, std::int64_t end) {
+      const KernelScope scope(problem.kernels);
+      for (std::int64_t index = begin; index < end; ++index) {
+        const Task task(problem, index);
+        task.Accumulate(0, static_cast<std::int64_t>(problem.blocks.size()));
+        for (std::int64_t i = 0; i < task.tiles(); ++i) {
+          for (std::int64_t r = 0; r < task.rows(); ++r) {
+            problem.kernels.float_to_half(task.totals(i, r), task.result(to, i, r), task.columns(i));
+          }
         }
       }
-    }
+    });
   });
 }
 
 void SplitKGemmOrdered(const Weights& weights, const std::uint16_t* x, std::int64_t m, std::uint16_t* y) {
-  if (m == 0) return;
-  const Problem problem(weights, x, m);
-  at::parallel_for(0, problem.tasks(), problem.Grain(), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t index = begin; index < end; ++index) {
-      const Task task(problem, index);
-      for (std::int64_t i = 0; i < task.tiles(); ++i) {
-        for (std::int64_t r = 0; r < task.rows(); ++r) {
-          std::fill_n(task.result(y, i, r), task.columns(i), std::uint16_t{0});
+  InPieces(m, [&](std::int64_t first, std::int64_t rows) {
+    const Problem problem(weights, x + first * weights.k, rows, kSplitK);
+    const std::vector<std::int64_t> slices = FirstBlocksOfSlices(problem);
+    std::uint16_t* const to = y + first * weights.n;
+    at::parallel_for(0, problem.tasks(), problem.Grain(), [&](std::int64_t begin, std::int64_t end) {
+      const KernelScope scope(problem.kernels);
+      for (std::int64_t index = begin; index < end; ++index) {
+        const Task task(problem, index);
+        for (std::int64_t i = 0; i < task.tiles(); ++i) {
+          for (std::int64_t r = 0; r < task.rows(); ++r) {
+            std::fill_n(task.result(to, i, r), task.columns(i), std::uint16_t{0});
+          }
+        }
+        for (std::size_t slice = 0; slice + 1 < slices.size(); ++slice) {
+          task.Accumulate(slices[slice], slices[slice + 1]);
+          for (std::int64_t i = 0; i < task.tiles(); ++i) AddTile(problem, task, i, to);
         }
       }
-      for (std::int64_t k = 0; k < weights.k; k += kSplitK) {
-        task.Accumulate(k, std::min(k + kSplitK, weights.k));
-        for (std::int64_t i = 0; i < task.tiles(); ++i) AddTile(problem, task, i, y);
-      }
-    }
+    });
   });
 }
 
 void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int64_t m, std::uint16_t* y) {
-  if (m == 0) return;
-  const Problem problem(weights, x, m);
   ArrivalPool& pool = ArrivalPool::Instance();
-  const std::int64_t slices = (weights.k + kSplitK - 1) / kSplitK;
-  const std::int64_t tasks = problem.tasks() * slices;
-  std::memset(y, 0, static_cast<std::size_t>(m * weights.n) * sizeof(std::uint16_t));
-  // One for each task of the output: the CPU's stand-in for atomic adds of half2.
-  const std::unique_ptr<SpinLock[]> locks(new SpinLock[problem.tasks()]);
-  pool.RunOnAll([&](int worker) {
-    // The slices of an output go to different workers, as they go to different
-    // thread blocks on a GPU; all workers pass over the outputs at the same time.
-    for (std::int64_t index = worker; index < tasks; index += pool.workers()) {
-      const std::int64_t output = index / slices, slice = index % slices;
-      const Task task(problem, output);
-      task.Accumulate(slice * kSplitK, std::min((slice + 1) * kSplitK, weights.k));
-      const std::lock_guard lock(locks[output]);
-      for (std::int64_t i = 0; i < task.tiles(); ++i) AddTile(problem, task, i, y);
-    }
+  InPieces(m, [&](std::int64_t first, std::int64_t rows) {
+    const Problem problem(weights, x + first * weights.k, rows, kSplitK);
+    const std::vector<std::int64_t> first_blocks = FirstBlocksOfSlices(problem);
+    const auto slices = static_cast<std::int64_t>(first_blocks.size()) - 1;
+    const std::int64_t tasks = problem.tasks() * slices;
+    std::uint16_t* const to = y + first * weights.n;
+    std::memset(to, 0, static_cast<std::size_t>(rows * weights.n) * sizeof(std::uint16_t));
+    // One for each task of the output: the CPU's stand-in for atomic adds of half2.
+    const std::unique_ptr<SpinLock[]> locks(new SpinLock[static_cast<std::size_t>(problem.tasks())]);
+    pool.RunOnAll([&](int worker) {
+      const KernelScope scope(problem.kernels);
+      // The slices of an output go to different workers, as they go to different
+      // thread blocks on a GPU; all workers pass over the outputs at the same time.
+      for (std::int64_t index = worker; index < tasks; index += pool.workers()) {
+        const std::int64_t output = index / slices, slice = index % slices;
+        const Task task(problem, output);
+        task.Accumulate(first_blocks[static_cast<std::size_t>(slice)],
+                        first_blocks[static_cast<std::size_t>(slice + 1)]);
+        const std::lock_guard lock(locks[output]);
+        for (std::int64_t i = 0; i < task.tiles(); ++i) AddTile(problem, task, i, to);
+      }
+    });
   });
 }
 

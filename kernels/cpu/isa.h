@@ -1,6 +1,6 @@
 // Which instruction set the CPU kernels use. The choice changes no bit of any
-// result (NaN payloads excepted): every path does the same multiplications and
-// additions in the same order, see microkernels.h.
+// result (NaN payloads excepted): every path sums the same integers, exactly, see
+// microkernels.h.
 #ifndef KERNELS_CPU_ISA_H_
 #define KERNELS_CPU_ISA_H_
 
@@ -13,11 +13,13 @@ namespace kernels::cpu {
 enum class Isa : std::uint8_t {
   kPortable,  // baseline; needs nothing, slow
   kAvx2,      // AVX2, FMA and F16C
-  kAvx512,    // AVX-512F, FMA and F16C
+  kAvx512,    // AVX-512 F, BW and VNNI, FMA and F16C
+  kAmx,       // that and AMX tiles of 8-bit integers
 };
-std::string_view NameOf(Isa isa);  // "portable", "avx2", "avx512"
+std::string_view NameOf(Isa isa);  // "portable", "avx2", "avx512", "amx"
 
-// Those that this CPU can run, the quickest last.
+// Those that this CPU can run, the quickest last. Asks the operating system for
+// the use of AMX's registers, once.
 std::vector<Isa> SupportedIsas();
 
 // The quickest one, or what the environment variable DETERMINISM_CPU_ISA names.

@@ -3,13 +3,17 @@
 // All of them compute, for one tile of columns and one block of at most 128
 // rows of K that share a scale,
 //
-//   total[r, n] = fma(scale[n], sum over k of x[r, k] (q[k, n] - z[n]), total[r, n])
+//   total[r, n] = fma(scale[n], round(sum over k of x[r, k] (q[k, n] - z[n])), total[r, n])
 //
-// in float32, where q - z is an exact integer and the sum is a chain of fused
-// multiply-adds in ascending k that starts at +0. Vector lanes run along N only.
-// So the bits of an output depend neither on the vector width, nor on how many
-// rows are computed together, nor on whether the codes were decoded to a panel
-// first: all paths give the same.
+// where the sum is exact and `round` goes to the nearest float32, once. A half is
+// a multiple of 2^-24 below 2^16, and q - z an integer of at most 15, so the sum
+// of 128 products is a multiple of 2^-24 below 2^27: an integer of 51 bits. It is
+// computed in integers: x is written in digits of base 256, -128 to 127, above
+// the lowest bit that the row uses in the block; the digits times the codes are
+// added in 32 bits; the sums of the digits meet in a float32 by one rounding.
+//
+// An exact sum knows no order. So the bits of an output depend neither on the
+// instruction set, nor on how many rows are computed together, nor on threads.
 #ifndef KERNELS_CPU_MICROKERNELS_H_
 #define KERNELS_CPU_MICROKERNELS_H_
 
@@ -20,60 +24,90 @@
 
 namespace kernels::cpu {
 
-// How 32-bit words of eight codes lie in a tile.
-enum class WordLayout : std::uint8_t {
-  kAlongK,  // word [row of 8 k][column]: GPTQ's, and that of the Marlin tiles
-  kAlongN,  // word [k][8 columns, kAwqOrder]: AWQ's
-};
-
-// Columns in a tile: one cache line and a half-line of words are too few to
-// stream well, and more columns than this leave too few tasks for small layers.
-inline constexpr int kTileAlongK = 64;
-inline constexpr int kTileAlongN = 128;
-constexpr int TileWidth(WordLayout layout) { return layout == WordLayout::kAlongK ? kTileAlongK : kTileAlongN; }
-
-// In a tile of kAlongN a column's lane is not its position: lane 16 i + c holds
-// column 8 c + kAwqOrder[i], since nibble i of 16 neighbouring words is one
-// vector. Zero points, scales, panels and totals of that layout are in lane order.
-
-// Rows that share one scale, in one tile.
-struct GroupBlock {
-  const std::uint32_t* words;   // the tile's first word of the block's first row
-  std::ptrdiff_t row_stride;    // in words
-  const std::uint8_t* zeros;    // [tile width], lane order
-  const std::uint16_t* scales;  // fp16 bits, [tile width], lane order
-  int rows;                     // of K, at most kMaxBlockRows, a multiple of 8
-  // Words from each word to one that will be wanted soon: in a row-major layout
-  // the rows of a tile lie pages apart, which hardware prefetchers do not follow.
-  std::ptrdiff_t prefetch;
-};
+// Columns in a tile: one row of words is four cache lines.
+inline constexpr int kTileColumns = 64;
 inline constexpr int kMaxBlockRows = 128;
-// Rows of x that `dot` takes at once.
+// Rows of x that are computed together, and the bytes of K, or rows of K, that an
+// AMX tile holds of each.
+inline constexpr int kTileRows = 16;
+inline constexpr int kStepRows = 64;
+inline constexpr int kMaxSteps = kMaxBlockRows / kStepRows;
+// 41 bits and a sign, in balanced digits of 8.
+inline constexpr int kMaxDigits = 6;
+// Most rows of x that `dot` takes.
 inline constexpr int kMaxDotRows = 4;
 
+// A 32-bit word holds the codes of eight consecutive k of one column, k + i in
+// bits 8 i .. 8 i + 3 and k + 4 + i in the four bits above them (i = 0..3): a mask
+// gives four codes, each in a byte, in ascending k.
+constexpr int ShiftOf(int k_in_word) { return k_in_word < 4 ? 8 * k_in_word : 8 * (k_in_word - 4) + 4; }
+
+// Rows of W that share one scale, in one tile.
+struct GroupBlock {
+  const std::uint32_t* words;   // [rows / 8, kTileColumns], contiguous
+  const std::uint8_t* zeros;    // [kTileColumns]
+  const std::uint16_t* scales;  // fp16 bits, [kTileColumns]
+  int rows;                     // of K, at most kMaxBlockRows, a multiple of 8
+
+  int steps() const { return (rows + kStepRows - 1) / kStepRows; }
+};
+
+// What a row of x is in the rows of K of one block.
+struct RowInBlock {
+  int lowest_bit = 24;  // the unit is 2^(lowest_bit - 24)
+  int count = 1;        // digits that it needs
+  bool finite = true;   // false: its digits are those of a row of zeros
+};
+
+// Some rows of x, in the rows of K of one block. Does not own.
+struct RowTile {
+  // [step][kMaxDigits][height][kStepRows]; digit 0 weighs least. Zero after the
+  // block's last row of K, and in rows that are only there to fill the tile.
+  std::int8_t* digits;
+  // [kMaxDigits][height], minus the sum of a row's digits, as 16 bits, zeros above.
+  std::int32_t* minus_sums;
+  float* units;          // [height], what digit 0 counts: a power of 2
+  std::int16_t* places;  // [height], which row of the totals a row is
+  int height;            // rows of memory, at most kTileRows
+  int rows;              // true rows of x
+  int count;             // digits that any of the rows needs
+};
+
 struct Microkernels {
-  // Decodes in registers: for few rows of x, when reading the codes is the cost.
-  // x: [m, block.rows] with stride ldx; totals: [m, tile width].
-  void (*dot)(const GroupBlock& block, int m, const float* x, std::ptrdiff_t ldx, float* totals);
-  // Writes q - z to panel [block.rows, tile width].
-  void (*decode)(const GroupBlock& block, float* panel);
-  // The same sum as `dot`, from a decoded panel, for any m.
-  void (*multiply_panel)(const GroupBlock& block, const float* panel, int m, const float* x, std::ptrdiff_t ldx,
+  // `rows` of K of one row of x.
+  RowInBlock (*measure)(const std::uint16_t* x, int rows);
+  // Writes them as digits into row `row` of the tile, all tile.count, with their
+  // sums and their unit. `as` is what measure() said.
+  void (*split)(const std::uint16_t* x, int rows, const RowInBlock& as, const RowTile& tile, int row);
+  // Unpacks codes in registers: for few rows of x, when reading the codes is the
+  // cost. totals: [rows, kTileColumns], by place. tile.height <= kMaxDotRows.
+  void (*dot)(const GroupBlock& block, const RowTile& tile, float* totals);
+  // Unpacks the codes to a panel of kPanelBytes, in an order of the instruction
+  // set's own.
+  void (*unpack)(const GroupBlock& block, void* panel);
+  // What `dot` computes, from a panel, for several tiles.
+  void (*multiply_panel)(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count,
                          float* totals);
-  // `count` is a multiple of 8 in all of these. Halves are bits of IEEE binary16,
-  // rounded to nearest even.
-  void (*half_to_float)(const std::uint16_t* from, float* to, std::ptrdiff_t count);
+  // multiply_panel needs tiles of the height kTileRows.
+  bool full_tiles;
+  // Around the calls of multiply_panel of one thread; null where nothing is needed.
+  void (*enter)();
+  void (*leave)();
+  // `count` is a multiple of 8 in both. Halves are bits of IEEE binary16, rounded
+  // to nearest even.
   void (*float_to_half)(const float* from, std::uint16_t* to, std::ptrdiff_t count);
   // y = half(y + half(addend)): each addend is rounded first, as a half2 atomic add has it.
   void (*accumulate_half)(const float* addend, std::uint16_t* y, std::ptrdiff_t count);
 };
+inline constexpr std::size_t kPanelBytes = std::size_t{kMaxBlockRows} * kTileColumns;
 
-const Microkernels& PortableMicrokernels(WordLayout layout);
+const Microkernels& PortableMicrokernels();
 #if defined(__x86_64__)
-const Microkernels& Avx2Microkernels(WordLayout layout);
-const Microkernels& Avx512Microkernels(WordLayout layout);
+const Microkernels& Avx2Microkernels();
+const Microkernels& Avx512Microkernels();
+const Microkernels& AmxMicrokernels();
 #endif
-const Microkernels& MicrokernelsFor(Isa isa, WordLayout layout);
+const Microkernels& MicrokernelsFor(Isa isa);
 
 }  // namespace kernels::cpu
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/cpu/microkernels.h"
 #include "kernels/cpu/microkernels_template.h"
@@ -13,49 +14,61 @@ namespace {
 float FromHalf(std::uint16_t bits) { return static_cast<float>(c10::Half(bits, c10::Half::from_bits())); }
 std::uint16_t ToHalf(float value) { return c10::Half(value).x; }
 
-// One lane. std::fma rounds once on every machine, in software where it must:
-// correct, and slow on a CPU without the instruction.
+// One lane. std::fma rounds once on every machine, in software where it must.
 struct Portable {
   static constexpr int kLanes = 1;
-  static constexpr int kDotRows = 1, kDotVecs = 4, kAwqDotRows = 1, kPanelRows = 4, kPanelVecs = 4;
+  static constexpr int kDigitRows = 4, kVecs = 2;
   using F = float;
-  using W = std::uint32_t;
-  static F Zero() { return 0.0F; }
-  static F Broadcast(float x) { return x; }
+  using I = std::int32_t;
+  static I LoadInts(const void* p) {
+    I value;
+    std::memcpy(&value, p, sizeof value);
+    return value;
+  }
+  static void StoreInts(void* p, I v) { std::memcpy(p, &v, sizeof v); }
+  static void StoreBytes(std::int8_t* p, I v) { *p = static_cast<std::int8_t>(v); }
+  static I BroadcastInt(std::int32_t v) { return v; }
+  static I Add(I a, I b) { return static_cast<I>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b)); }
+  static I Min(I a, I b) { return a < b ? a : b; }
+  static I Max(I a, I b) { return a > b ? a : b; }
+  static I IfZero(I v) { return v == 0 ? -1 : 0; }
+  static I ToInts(F v) { return static_cast<I>(v); }
+  static I BitsOf(F v) { return LoadInts(&v); }
   static F Load(const float* p) { return *p; }
   static void Store(float* p, F v) { *p = v; }
+  static F Broadcast(float x) { return x; }
+  static F FromInts(I v) { return static_cast<float>(v); }
+  static F Mul(F a, F b) { return a * b; }
   static F Fma(F a, F b, F c) { return std::fma(a, b, c); }
-  static F Sub(F a, F b) { return a - b; }
-  static W LoadWords(const std::uint32_t* p) { return *p; }
-  template <int kI>
-  static F Nibble(W words) {
-    return static_cast<float>((words >> (4 * kI)) & 15U);
-  }
-  static F BiasedZeros(const std::uint8_t* p) { return static_cast<float>(*p); }
   static F LoadHalf(const std::uint16_t* p) { return FromHalf(*p); }
-  static void LoadHalf8(const std::uint16_t* from, float* to) {
-    for (int i = 0; i < 8; ++i) to[i] = FromHalf(from[i]);
+  static I Zeros(const std::uint8_t* p) { return *p; }
+  static I TimesZeros(I zeros, std::int32_t number) { return zeros * static_cast<std::int16_t>(number); }
+  static I Dot(I acc, I low, I high, const std::int8_t* digits) {
+    for (int i = 0; i < 4; ++i) acc += (low >> 8 * i & 15) * digits[i] + (high >> 8 * i & 15) * digits[4 + i];
+    return acc;
   }
-  static void StoreHalf8(const float* from, std::uint16_t* to) {
-    for (int i = 0; i < 8; ++i) to[i] = ToHalf(from[i]);
+  static F RoundWide(const std::int32_t* sums, std::ptrdiff_t digit_stride, int count) {
+    double value = 0;
+    for (int d = count - 1; d >= 0; --d) value = value * 256 + sums[d * digit_stride];
+    return static_cast<float>(value);
   }
-  static void AddHalf8(const float* addend, std::uint16_t* y) {
-    for (int i = 0; i < 8; ++i) y[i] = ToHalf(FromHalf(y[i]) + FromHalf(ToHalf(addend[i])));
-  }
+  static void StoreHalf(const float* from, std::uint16_t* to) { *to = ToHalf(*from); }
+  static void AddHalf(const float* addend, std::uint16_t* y) { *y = ToHalf(FromHalf(*y) + FromHalf(ToHalf(*addend))); }
 };
 
 }  // namespace
 
-const Microkernels& PortableMicrokernels(WordLayout layout) { return Loops<Portable>::Table(layout); }
+const Microkernels& PortableMicrokernels() { return Loops<Portable>::Table(); }
 
-const Microkernels& MicrokernelsFor(Isa isa, WordLayout layout) {
+const Microkernels& MicrokernelsFor(Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return Avx512Microkernels(layout);
-  if (isa == Isa::kAvx2) return Avx2Microkernels(layout);
+  if (isa == Isa::kAmx) return AmxMicrokernels();
+  if (isa == Isa::kAvx512) return Avx512Microkernels();
+  if (isa == Isa::kAvx2) return Avx2Microkernels();
 #else
   static_cast<void>(isa);
 #endif
-  return PortableMicrokernels(layout);
+  return PortableMicrokernels();
 }
 
 }  // namespace kernels::cpu

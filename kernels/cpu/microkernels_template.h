@@ -1,17 +1,17 @@
-// The loops of microkernels.h over a vector type V. To be included by one .cc
-// for each instruction set, after its target pragma: everything here has
-// internal linkage, so that no code for a newer CPU can reach another file.
-//
-// V has: kLanes; kDotRows, kDotVecs, kAwqDotRows, kPanelRows, kPanelVecs (register
-// blocking); types F (floats) and W (words); Zero, Broadcast, Load, Store, Fma,
-// Sub, LoadWords, Nibble<i> (code i as a float plus V's bias), BiasedZeros (zero
-// points as floats plus that bias), LoadHalf, and for blocks of eight values
-// LoadHalf8, StoreHalf8, AddHalf8.
+// The loops of microkernels.h over a class V of vector operations: kLanes, I (that
+// many int32) and F (floats), with +, -, &, |, << and >> by the compiler; LoadInts,
+// StoreInts, StoreBytes (the low ones), BroadcastInt, Add (modulo 2^32), Min, Max,
+// IfZero (all bits where it is, else none), Load, Store, Broadcast, FromInts,
+// ToInts, BitsOf, Mul, Fma, LoadHalf; Zeros (a byte a
+// lane), TimesZeros (z times the low 16 bits of a number), Dot (eight codes, in the
+// bytes of two vectors, times eight digits), RoundWide (sums of five or six digits,
+// added in float64, which holds their 51 bits, to a float); StoreHalf, AddHalf.
 #ifndef KERNELS_CPU_MICROKERNELS_TEMPLATE_H_
 #define KERNELS_CPU_MICROKERNELS_TEMPLATE_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #include "kernels/cpu/microkernels.h"
@@ -19,196 +19,331 @@
 namespace kernels::cpu {
 namespace {
 
-template <typename Body, int... kI>
-[[gnu::always_inline]] inline void UnrollImpl(Body&& body, std::integer_sequence<int, kI...>) {
-  (body(std::integral_constant<int, kI>{}), ...);
-}
-template <int kCount, typename Body>
-[[gnu::always_inline]] inline void Unroll(Body&& body) {
-  UnrollImpl(body, std::make_integer_sequence<int, kCount>{});
-}
+// What the codes of a block are read from: its words, or a panel of the four lower
+// and the four upper codes of each word, [rows / 8][2][kTileColumns][4].
+template <class V>
+struct WordSource {
+  const std::uint32_t* words;
+  template <int kV>
+  void Load(int row, int column, typename V::I (&low)[kV], typename V::I (&high)[kV]) const {
+    for (int v = 0; v < kV; ++v) {
+      const typename V::I codes = V::LoadInts(words + row * kTileColumns + column + v * V::kLanes);
+      low[v] = codes & 0x0F0F0F0F;
+      high[v] = (codes >> 4) & 0x0F0F0F0F;
+    }
+  }
+};
+template <class V>
+struct PanelSource {
+  const std::uint32_t* panel;
+  template <int kV>
+  void Load(int row, int column, typename V::I (&low)[kV], typename V::I (&high)[kV]) const {
+    for (int v = 0; v < kV; ++v) {
+      low[v] = V::LoadInts(panel + 2 * row * kTileColumns + column + v * V::kLanes);
+      high[v] = V::LoadInts(panel + (2 * row + 1) * kTileColumns + column + v * V::kLanes);
+    }
+  }
+};
 
 template <class V>
 struct Loops {
   using F = typename V::F;
-  using W = typename V::W;
+  using I = typename V::I;
 
-  template <int kRows, int kVecs>
-  static void AddScaled(const F (&sums)[kRows][kVecs], const std::uint16_t* scales, float* totals, int width) {
-    for (int v = 0; v < kVecs; ++v) {
-      const F scale = V::LoadHalf(scales + v * V::kLanes);
-      for (int r = 0; r < kRows; ++r) {
-        float* const total = totals + static_cast<std::ptrdiff_t>(r) * width + v * V::kLanes;
-        V::Store(total, V::Fma(scale, sums[r][v], V::Load(total)));
-      }
-    }
+  // --- x to digits
+
+  // Halves as floats, `rows` of them, zeros up to a whole vector.
+  static void Widen(const std::uint16_t* x, int rows, float (&to)[kMaxBlockRows]) {
+    int i = 0;
+    for (; i + V::kLanes <= rows; i += V::kLanes) V::Store(to + i, V::LoadHalf(x + i));
+    if (i == rows) return;
+    std::uint16_t rest[V::kLanes] = {};
+    for (int j = i; j < rows; ++j) rest[j - i] = x[j];
+    V::Store(to + i, V::LoadHalf(rest));
   }
 
-  template <int kRows>
-  static void DotAlongK(const GroupBlock& block, const float* x, std::ptrdiff_t ldx, float* totals) {
-    constexpr int kVecs = V::kDotVecs;
-    for (int c = 0; c < kTileAlongK; c += kVecs * V::kLanes) {
-      F sums[kRows][kVecs], zeros[kVecs];
-      for (int v = 0; v < kVecs; ++v) {
-        zeros[v] = V::BiasedZeros(block.zeros + c + v * V::kLanes);
-        for (int r = 0; r < kRows; ++r) sums[r][v] = V::Zero();
-      }
-      const std::uint32_t* row = block.words + c;
-      for (int k = 0; k < block.rows; k += 8, row += block.row_stride) {
-        W words[kVecs];
-        for (int v = 0; v < kVecs; ++v) {
-          words[v] = V::LoadWords(row + v * V::kLanes);
-          __builtin_prefetch(row + v * V::kLanes + block.prefetch);
+  static RowInBlock Measure(const std::uint16_t* x, int rows) {
+    constexpr std::int32_t kMantissa = 0x7FFFFF, kHiddenBit = 0x800000, kInfinity = 0x7F800000, kNone = 1 << 10;
+    float widened[kMaxBlockRows];
+    Widen(x, rows, widened);
+    I largest = V::BroadcastInt(0), lowest = V::BroadcastInt(2 * kNone);
+    for (int i = 0; i < rows; i += V::kLanes) {
+      const I bits = V::BitsOf(V::Load(widened + i)) & 0x7FFFFFFF;
+      largest = V::Max(largest, bits);
+      // The last bit of the mantissa that is set, as a power of two, whose exponent
+      // tells its place. A half that is not zero is a normal float.
+      const I mantissa = (bits & kMantissa) | kHiddenBit;
+      const I place = (bits >> 23) + (V::BitsOf(V::FromInts(mantissa & -mantissa)) >> 23);
+      lowest = V::Min(lowest, place + (V::IfZero(bits) & kNone));
+    }
+    std::int32_t lanes[V::kLanes], low = 2 * kNone, high = 0;
+    V::StoreInts(lanes, largest);
+    for (const std::int32_t lane : lanes) high = lane > high ? lane : high;
+    V::StoreInts(lanes, lowest);
+    for (const std::int32_t lane : lanes) low = lane < low ? lane : low;
+
+    RowInBlock row;
+    row.finite = high < kInfinity;
+    if (high == 0 || !row.finite) return row;
+    // place = (exponent + 127) + (bit of the mantissa + 127); the bit weighs 2^(exponent + bit - 23).
+    row.lowest_bit = low - 2 * 127 - 23 + 24;
+    const int up = (high >> 23) - 127 - 23 + 24 - row.lowest_bit;
+    const auto top = static_cast<std::int64_t>((high & kMantissa) | kHiddenBit);
+    const std::int64_t most = up >= 0 ? top << up : top >> -up;
+    // The magnitudes that so many balanced digits hold: 127 (1 + 256 + ...).
+    for (std::int64_t holds = 127; holds < most; holds = holds * 256 + 127) ++row.count;
+    return row;
+  }
+
+  // biased: numbers whose byte at `shift` is the digit plus 128; whole vectors.
+  static void StoreDigit(const std::int32_t* biased, int rows, int shift, const RowTile& tile, int digit, int row) {
+    I sum = V::BroadcastInt(0);
+    std::int8_t digits[kMaxBlockRows];
+    for (int i = 0; i < rows; i += V::kLanes) {
+      const I digit_of = ((V::LoadInts(biased + i) >> shift) & 255) - 128;
+      sum = sum + digit_of;
+      V::StoreBytes(digits + i, digit_of);
+    }
+    for (int step = 0; step * kStepRows < rows; ++step) {
+      std::int8_t* const to = tile.digits + ((step * kMaxDigits + digit) * tile.height + row) * kStepRows;
+      const int count = rows - step * kStepRows < kStepRows ? rows - step * kStepRows : kStepRows;
+      std::memcpy(to, digits + step * kStepRows, static_cast<std::size_t>(count));
+      std::memset(to + count, 0, static_cast<std::size_t>(kStepRows - count));
+    }
+    std::int32_t lanes[V::kLanes], total = 0;
+    V::StoreInts(lanes, sum);
+    for (const std::int32_t lane : lanes) total += lane;
+    tile.minus_sums[digit * tile.height + row] = -total & 0xFFFF;
+  }
+
+  static void Split(const std::uint16_t* x, int rows, const RowInBlock& as, const RowTile& tile, int row) {
+    const std::int32_t unit_bits = (as.lowest_bit - 24 + 127) << 23, inverse_bits = (24 - as.lowest_bit + 127) << 23;
+    float inverse;
+    std::memcpy(tile.units + row, &unit_bits, sizeof unit_bits);
+    std::memcpy(&inverse, &inverse_bits, sizeof inverse);
+    constexpr int kInInts = 4;  // digits
+    int digit = 0;
+    if (as.finite) {
+      float widened[kMaxBlockRows];
+      Widen(x, rows, widened);
+      // Adding 128 to every digit makes them the bytes of an unsigned number.
+      std::int32_t biased[kMaxBlockRows];
+      if (as.count <= kInInts) {
+        const I bias = V::BroadcastInt(static_cast<std::int32_t>(0x80808080));
+        const F scale = V::Broadcast(inverse);
+        for (int i = 0; i < rows; i += V::kLanes) {
+          V::StoreInts(biased + i, V::Add(V::ToInts(V::Mul(V::Load(widened + i), scale)), bias));
         }
-        Unroll<8>([&](auto i) __attribute__((always_inline)) {
-          F xs[kRows];
-          for (int r = 0; r < kRows; ++r) xs[r] = V::Broadcast(x[r * ldx + k + i]);
-          for (int v = 0; v < kVecs; ++v) {
-            const F w = V::Sub(V::template Nibble<i>(words[v]), zeros[v]);
-            for (int r = 0; r < kRows; ++r) sums[r][v] = V::Fma(xs[r], w, sums[r][v]);
-          }
-        });
-      }
-      AddScaled<kRows, kVecs>(sums, block.scales + c, totals + c, kTileAlongK);
-    }
-  }
-
-  template <int kRows>
-  static void DotAlongN(const GroupBlock& block, const float* x, std::ptrdiff_t ldx, float* totals) {
-    constexpr int kWords = kTileAlongN / 8;
-    for (int c = 0; c < kWords; c += V::kLanes) {
-      F sums[kRows][8], zeros[8];
-      for (int i = 0; i < 8; ++i) {
-        zeros[i] = V::BiasedZeros(block.zeros + i * kWords + c);
-        for (int r = 0; r < kRows; ++r) sums[r][i] = V::Zero();
-      }
-      const std::uint32_t* row = block.words + c;
-      for (int k = 0; k < block.rows; ++k, row += block.row_stride) {
-        const W words = V::LoadWords(row);
-        __builtin_prefetch(row + block.prefetch);
-        F xs[kRows];
-        for (int r = 0; r < kRows; ++r) xs[r] = V::Broadcast(x[r * ldx + k]);
-        Unroll<8>([&](auto i) __attribute__((always_inline)) {
-          const F w = V::Sub(V::template Nibble<i>(words), zeros[i]);
-          for (int r = 0; r < kRows; ++r) sums[r][i] = V::Fma(xs[r], w, sums[r][i]);
-        });
-      }
-      for (int i = 0; i < 8; ++i) {
-        const F scale = V::LoadHalf(block.scales + i * kWords + c);
-        for (int r = 0; r < kRows; ++r) {
-          float* const total = totals + r * kTileAlongN + i * kWords + c;
-          V::Store(total, V::Fma(scale, sums[r][i], V::Load(total)));
+      } else {
+        std::int32_t upper[kMaxBlockRows] = {};
+        for (int i = 0; i < rows; ++i) {
+          const std::int64_t bits = static_cast<std::int64_t>(double{widened[i]} * inverse) + 0x808080808080;
+          biased[i] = static_cast<std::int32_t>(bits);
+          upper[i] = static_cast<std::int32_t>(bits >> 32);
         }
-      }
-    }
-  }
-
-  // Calls `kernel<r>` for blocks of at most kBlock rows of x.
-  template <int kBlock, int kTry = kBlock, typename Call>
-  [[gnu::always_inline]] static inline void ForRowBlocks(int m, Call&& call) {
-    int r = 0;
-    for (; r + kBlock <= m; r += kBlock) call(std::integral_constant<int, kBlock>{}, r);
-    Unroll<kBlock - 1>([&](auto i) {
-      constexpr int kRest = kBlock - 1 - i;
-      if (m - r == kRest) {
-        call(std::integral_constant<int, kRest>{}, r);
-        r += kRest;
-      }
-    });
-  }
-
-  static void DotK(const GroupBlock& block, int m, const float* x, std::ptrdiff_t ldx, float* totals) {
-    ForRowBlocks<V::kDotRows>(m, [&](auto rows, int r) {
-      DotAlongK<rows>(block, x + r * ldx, ldx, totals + static_cast<std::ptrdiff_t>(r) * kTileAlongK);
-    });
-  }
-  static void DotN(const GroupBlock& block, int m, const float* x, std::ptrdiff_t ldx, float* totals) {
-    ForRowBlocks<V::kAwqDotRows>(m, [&](auto rows, int r) {
-      DotAlongN<rows>(block, x + r * ldx, ldx, totals + static_cast<std::ptrdiff_t>(r) * kTileAlongN);
-    });
-  }
-
-  static void DecodeK(const GroupBlock& block, float* panel) {
-    const std::uint32_t* row = block.words;
-    for (int k = 0; k < block.rows; k += 8, row += block.row_stride) {
-      float* const to = panel + static_cast<std::ptrdiff_t>(k) * kTileAlongK;
-      for (int c = 0; c < kTileAlongK; c += V::kLanes) {
-        const W words = V::LoadWords(row + c);
-        __builtin_prefetch(row + c + block.prefetch);
-        const F zeros = V::BiasedZeros(block.zeros + c);
-        Unroll<8>([&](auto i) __attribute__((always_inline)) {
-          V::Store(to + i * kTileAlongK + c, V::Sub(V::template Nibble<i>(words), zeros));
-        });
-      }
-    }
-  }
-
-  static void DecodeN(const GroupBlock& block, float* panel) {
-    constexpr int kWords = kTileAlongN / 8;
-    for (int c = 0; c < kWords; c += V::kLanes) {
-      F zeros[8];
-      for (int i = 0; i < 8; ++i) zeros[i] = V::BiasedZeros(block.zeros + i * kWords + c);
-      const std::uint32_t* row = block.words + c;
-      for (int k = 0; k < block.rows; ++k, row += block.row_stride) {
-        const W words = V::LoadWords(row);
-        __builtin_prefetch(row + block.prefetch);
-        float* const to = panel + static_cast<std::ptrdiff_t>(k) * kTileAlongN + c;
-        Unroll<8>([&](auto i) __attribute__((always_inline)) {
-          V::Store(to + i * kWords, V::Sub(V::template Nibble<i>(words), zeros[i]));
-        });
-      }
-    }
-  }
-
-  template <int kRows, int kTile>
-  static void PanelRows(const GroupBlock& block, const float* panel, const float* x, std::ptrdiff_t ldx,
-                        float* totals) {
-    constexpr int kVecs = V::kPanelVecs;
-    for (int c = 0; c < kTile; c += kVecs * V::kLanes) {
-      F sums[kRows][kVecs];
-      for (int r = 0; r < kRows; ++r) {
-        for (int v = 0; v < kVecs; ++v) sums[r][v] = V::Zero();
-      }
-      const float* w_row = panel + c;
-      for (int k = 0; k < block.rows; ++k, w_row += kTile) {
-        F w[kVecs];
-        for (int v = 0; v < kVecs; ++v) w[v] = V::Load(w_row + v * V::kLanes);
-        for (int r = 0; r < kRows; ++r) {
-          const F xs = V::Broadcast(x[r * ldx + k]);
-          for (int v = 0; v < kVecs; ++v) sums[r][v] = V::Fma(xs, w[v], sums[r][v]);
+        for (int i = rows; i % V::kLanes != 0; ++i) {  // zeros
+          biased[i] = static_cast<std::int32_t>(0x80808080);
+          upper[i] = 0x8080;
         }
+        for (int d = kInInts; d < as.count; ++d) StoreDigit(upper, rows, 8 * (d - kInInts), tile, d, row);
       }
-      AddScaled<kRows, kVecs>(sums, block.scales + c, totals + c, kTile);
+      for (; digit < as.count && digit < kInInts; ++digit) StoreDigit(biased, rows, 8 * digit, tile, digit, row);
+      digit = as.count;
+    }
+    // Digits that only other rows need.
+    for (; digit < tile.count; ++digit) ClearDigit((rows + kStepRows - 1) / kStepRows, tile, digit, row);
+  }
+
+  static void ClearDigit(int steps, const RowTile& tile, int digit, int row) {
+    tile.minus_sums[digit * tile.height + row] = 0;
+    for (int step = 0; step < steps; ++step) {
+      std::memset(tile.digits + ((step * kMaxDigits + digit) * tile.height + row) * kStepRows, 0, kStepRows);
     }
   }
 
-  template <int kTile>
-  static void MultiplyPanel(const GroupBlock& block, const float* panel, int m, const float* x, std::ptrdiff_t ldx,
+  // --- sums of digits times codes
+
+  // sums[d, c] for kD rows of digits and kV vectors of columns from `column` on.
+  template <int kD, int kV, class Source>
+  static void Sum(const GroupBlock& block, const Source& source, const std::int8_t* digits, std::ptrdiff_t step_stride,
+                  const std::int32_t* minus_sums, int column, std::int32_t* sums) {
+    I acc[kD][kV];
+    for (int v = 0; v < kV; ++v) {
+      const I zeros = V::Zeros(block.zeros + column + v * V::kLanes);
+      for (int d = 0; d < kD; ++d) acc[d][v] = V::TimesZeros(zeros, minus_sums[d]);
+    }
+    for (int row = 0; row < block.rows / 8; ++row) {
+      const std::int8_t* const x = digits + row / (kStepRows / 8) * step_stride + row % (kStepRows / 8) * 8;
+      I low[kV], high[kV];
+      source.template Load<kV>(row, column, low, high);
+      for (int d = 0; d < kD; ++d) {
+        for (int v = 0; v < kV; ++v) acc[d][v] = V::Dot(acc[d][v], low[v], high[v], x + d * kStepRows);
+      }
+    }
+    for (int d = 0; d < kD; ++d) {
+      for (int v = 0; v < kV; ++v) V::StoreInts(sums + d * kTileColumns + v * V::kLanes, acc[d][v]);
+    }
+  }
+
+  template <int kD, class Source>
+  static void SumColumns(const GroupBlock& block, const Source& source, const RowTile& tile, int first,
+                         std::int32_t* sums) {
+    for (int c = 0; c < kTileColumns; c += V::kVecs * V::kLanes) {
+      Sum<kD, V::kVecs>(block, source, tile.digits + first * kStepRows, kMaxDigits * tile.height * kStepRows,
+                        tile.minus_sums + first, c, sums + first * kTileColumns + c);
+    }
+  }
+
+  template <class Source, int... kRest>
+  static void SumRest(const GroupBlock& block, const Source& source, const RowTile& tile, int first, int rest,
+                      std::int32_t* sums, std::integer_sequence<int, kRest...>) {
+    (void)((rest == kRest + 1 && (SumColumns<kRest + 1>(block, source, tile, first, sums), true)) || ...);
+  }
+
+  // sums: [tile.count * tile.height, kTileColumns]: a digit of a row is a row here.
+  template <class Source>
+  static void SumTile(const GroupBlock& block, const Source& source, const RowTile& tile, std::int32_t* sums) {
+    const int rows = tile.count * tile.height;
+    int first = 0;
+    for (; first + V::kDigitRows <= rows; first += V::kDigitRows) {
+      SumColumns<V::kDigitRows>(block, source, tile, first, sums);
+    }
+    SumRest(block, source, tile, first, rows - first, sums, std::make_integer_sequence<int, V::kDigitRows - 1>{});
+  }
+
+  // --- digits' sums to a float
+
+  // The sum of up to four digits' sums, rounded once. A digit's sum is at most
+  // 128 * 128 * 15 < 2^18. Up to two digits fit 31 bits; of more, the low 16 or 20
+  // bits and those above are floats each, exactly, and one fused multiply-add
+  // rounds their sum.
+  template <int kCount>
+  static F Round(const std::int32_t* sums, std::ptrdiff_t digit_stride) {
+    const I s0 = V::LoadInts(sums);
+    if constexpr (kCount == 1) return V::FromInts(s0);
+    const I low = s0 + (V::LoadInts(sums + (kCount > 1 ? digit_stride : 0)) << 8);
+    if constexpr (kCount == 2) return V::FromInts(low);
+    I high = V::LoadInts(sums + (kCount > 2 ? 2 * digit_stride : 0)) + (low >> 16);
+    if constexpr (kCount == 3) return V::Fma(V::FromInts(high), V::Broadcast(0x1p16F), V::FromInts(low & 0xFFFF));
+    high = high + (V::LoadInts(sums + (kCount > 3 ? 3 * digit_stride : 0)) << 8);
+    return V::Fma(V::FromInts(high >> 4), V::Broadcast(0x1p20F), V::FromInts((low & 0xFFFF) | ((high & 15) << 16)));
+  }
+
+  // totals[place, c] = fma(scale, value of the digits' sums, totals[place, c]) for the rows of a tile.
+  template <int kCount>
+  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
+                      const float* scales, float* totals) {
+    const std::ptrdiff_t digit_stride = tile.height * row_stride;
+    for (int r = 0; r < tile.rows; ++r) {
+      const std::int32_t* const from = sums + r * row_stride;
+      float* const to = totals + tile.places[r] * kTileColumns;
+      const F unit = V::Broadcast(tile.units[r]);
+      for (int c = 0; c < columns; c += V::kLanes) {
+        F value;
+        if constexpr (kCount <= 4) {
+          value = Round<kCount>(from + c, digit_stride);
+        } else {
+          value = V::RoundWide(from + c, digit_stride, kCount);
+        }
+        // A power of two times a half changes no bit of either.
+        const F scale = V::Mul(V::Load(scales + c), unit);
+        V::Store(to + c, V::Fma(scale, value, V::Load(to + c)));
+      }
+    }
+  }
+  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
+                      const float* scales, float* totals) {
+    switch (tile.count) {
+      case 1:
+        return AddRows<1>(tile, sums, row_stride, columns, scales, totals);
+      case 2:
+        return AddRows<2>(tile, sums, row_stride, columns, scales, totals);
+      case 3:
+        return AddRows<3>(tile, sums, row_stride, columns, scales, totals);
+      case 4:
+        return AddRows<4>(tile, sums, row_stride, columns, scales, totals);
+      case 5:
+        return AddRows<5>(tile, sums, row_stride, columns, scales, totals);
+      default:
+        return AddRows<6>(tile, sums, row_stride, columns, scales, totals);
+    }
+  }
+
+  static void LoadScales(const std::uint16_t* scales, float (&to)[kTileColumns]) {
+    for (int c = 0; c < kTileColumns; c += V::kLanes) V::Store(to + c, V::LoadHalf(scales + c));
+  }
+
+  // --- the table's functions
+
+  static void Dot(const GroupBlock& block, const RowTile& tile, float* totals) {
+    alignas(64) std::int32_t sums[kMaxDigits * kMaxDotRows * kTileColumns];
+    alignas(64) float scales[kTileColumns];
+    LoadScales(block.scales, scales);
+    SumTile(block, WordSource<V>{block.words}, tile, sums);
+    AddRows(tile, sums, kTileColumns, kTileColumns, scales, totals);
+  }
+
+  static void Unpack(const GroupBlock& block, void* panel) {
+    auto* const to = static_cast<std::uint32_t*>(panel);
+    for (int row = 0; row < block.rows / 8; ++row) {
+      for (int c = 0; c < kTileColumns; c += V::kLanes) {
+        I low[1], high[1];
+        WordSource<V>{block.words}.template Load<1>(row, c, low, high);
+        V::StoreInts(to + 2 * row * kTileColumns + c, low[0]);
+        V::StoreInts(to + (2 * row + 1) * kTileColumns + c, high[0]);
+      }
+    }
+  }
+
+  static void MultiplyPanel(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count,
                             float* totals) {
-    ForRowBlocks<V::kPanelRows>(m, [&](auto rows, int r) {
-      PanelRows<rows, kTile>(block, panel, x + r * ldx, ldx, totals + static_cast<std::ptrdiff_t>(r) * kTile);
-    });
+    alignas(64) std::int32_t sums[kMaxDigits * kTileRows * kTileColumns];
+    alignas(64) float scales[kTileColumns];
+    LoadScales(block.scales, scales);
+    for (int t = 0; t < tile_count; ++t) {
+      SumTile(block, PanelSource<V>{static_cast<const std::uint32_t*>(panel)}, tiles[t], sums);
+      AddRows(tiles[t], sums, kTileColumns, kTileColumns, scales, totals);
+    }
   }
 
-  static void HalfToFloat(const std::uint16_t* from, float* to, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 8) V::LoadHalf8(from + i, to + i);
-  }
+  // Columns of a tile are a multiple of 8, vectors may be longer.
   static void FloatToHalf(const float* from, std::uint16_t* to, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 8) V::StoreHalf8(from + i, to + i);
+    std::ptrdiff_t i = 0;
+    for (; i + V::kLanes <= count; i += V::kLanes) V::StoreHalf(from + i, to + i);
+    if (i == count) return;
+    float rest[V::kLanes] = {};
+    std::uint16_t halves[V::kLanes];
+    std::memcpy(rest, from + i, static_cast<std::size_t>(count - i) * sizeof(float));
+    V::StoreHalf(rest, halves);
+    std::memcpy(to + i, halves, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
   }
   // The float32 sum of two halves, rounded to half, is the correctly rounded sum
   // of halves: 24 bits are at least 2 x 11 + 2 (Figueroa, When is double rounding
   // innocuous?, 1995).
   static void AccumulateHalf(const float* addend, std::uint16_t* y, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 8) V::AddHalf8(addend + i, y + i);
+    std::ptrdiff_t i = 0;
+    for (; i + V::kLanes <= count; i += V::kLanes) V::AddHalf(addend + i, y + i);
+    if (i == count) return;
+    float rest[V::kLanes] = {};
+    std::uint16_t halves[V::kLanes] = {};
+    std::memcpy(rest, addend + i, static_cast<std::size_t>(count - i) * sizeof(float));
+    std::memcpy(halves, y + i, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
+    V::AddHalf(rest, halves);
+    std::memcpy(y + i, halves, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
   }
 
-  static const Microkernels& Table(WordLayout layout) {
-    static constexpr Microkernels kAlongK = {DotK,        DecodeK,     MultiplyPanel<kTileAlongK>,
-                                             HalfToFloat, FloatToHalf, AccumulateHalf};
-    static constexpr Microkernels kAlongN = {DotN,        DecodeN,     MultiplyPanel<kTileAlongN>,
-                                             HalfToFloat, FloatToHalf, AccumulateHalf};
-    return layout == WordLayout::kAlongK ? kAlongK : kAlongN;
+  static const Microkernels& Table() {
+    static constexpr Microkernels kTable = {Measure,
+                                            Split,
+                                            Dot,
+                                            Unpack,
+                                            MultiplyPanel,
+                                            /*full_tiles=*/false,
+                                            nullptr,
+                                            nullptr,
+                                            FloatToHalf,
+                                            AccumulateHalf};
+    return kTable;
   }
 };
 

@@ -5,6 +5,8 @@
 #include <ATen/ops/index_select.h>
 #include <torch/library.h>
 
+#include <vector>
+
 #include "kernels/cpu/gemm.h"
 
 // Named by the target's link options, so that a static link keeps this file,
@@ -16,40 +18,21 @@ int gtest_determinism_int4_operators = 0;
 namespace kernels::cpu {
 namespace {
 
-enum class Tiling { kMarlin, kAwq, kGptq };
 using Gemm = void (*)(const Weights&, const std::uint16_t*, std::int64_t, std::uint16_t*);
 
 const std::uint16_t* HalfBits(const at::Tensor& tensor) {
   return reinterpret_cast<const std::uint16_t*>(tensor.const_data_ptr<at::Half>());
 }
 
-Weights ViewOf(const char* op, Tiling tiling, const at::Tensor& words, const at::Tensor& zeros,
-               const at::Tensor& scales, std::int64_t k, std::int64_t n) {
+Weights ViewOf(const char* op, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
+               std::int64_t k, std::int64_t n) {
   Weights weights;
-  weights.layout = tiling == Tiling::kAwq ? WordLayout::kAlongN : WordLayout::kAlongK;
   weights.k = k;
   weights.n = n;
   TORCH_CHECK(n > 0 && n % 8 == 0, op, ": n must be a positive multiple of 8, but is ", n);
   TORCH_CHECK(k > 0 && k % 8 == 0, op, ": K must be a positive multiple of 8, but is ", k);
   const std::int64_t padded = weights.padded_n();
-  std::vector<std::int64_t> shape;
-  switch (tiling) {
-    case Tiling::kMarlin:
-      shape = {weights.tiles(), k / 8, kTileAlongK};
-      weights.tile_stride = k / 8 * kTileAlongK;
-      weights.row_stride = kTileAlongK;
-      break;
-    case Tiling::kAwq:
-      shape = {k, padded / 8};
-      weights.tile_stride = kTileAlongN / 8;
-      weights.row_stride = padded / 8;
-      break;
-    case Tiling::kGptq:
-      shape = {k / 8, padded};
-      weights.tile_stride = kTileAlongK;
-      weights.row_stride = padded;
-      break;
-  }
+  const std::vector<std::int64_t> shape = {weights.tiles(), k / 8, kTileColumns};
   TORCH_CHECK(words.scalar_type() == at::kInt && words.is_contiguous() && words.sizes() == at::IntArrayRef(shape), op,
               ": words must be contiguous int32 ", at::IntArrayRef(shape), ", but are ", words.scalar_type(), " ",
               words.sizes());
@@ -68,12 +51,11 @@ Weights ViewOf(const char* op, Tiling tiling, const at::Tensor& words, const at:
   return weights;
 }
 
-at::Tensor Run(const char* op, Tiling tiling, Gemm gemm, const at::Tensor& x, const at::Tensor& words,
-               const at::Tensor& zeros, const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
-               std::int64_t n) {
+at::Tensor Run(const char* op, Gemm gemm, const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
+               const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ", x.scalar_type(),
               " ", x.sizes());
-  const Weights weights = ViewOf(op, tiling, words, zeros, scales, x.size(1), n);
+  const Weights weights = ViewOf(op, words, zeros, scales, x.size(1), n);
   const at::Tensor rows = row_order ? at::index_select(x, 1, *row_order) : x.contiguous();
   at::Tensor y = at::empty({x.size(0), n}, x.options());
   gemm(weights, HalfBits(rows), x.size(0), reinterpret_cast<std::uint16_t*>(y.mutable_data_ptr<at::Half>()));
@@ -84,23 +66,23 @@ at::Tensor Run(const char* op, Tiling tiling, Gemm gemm, const at::Tensor& x, co
 
 at::Tensor MarlinGemm(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
                       const std::optional<at::Tensor>& row_order, std::int64_t n) {
-  return Run("marlin_gemm", Tiling::kMarlin, OrderedGemm, x, words, zeros, scales, row_order, n);
+  return Run("marlin_gemm", OrderedGemm, x, words, zeros, scales, row_order, n);
 }
 
 at::Tensor AwqGemm(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
                    const std::optional<at::Tensor>& row_order, std::int64_t n) {
-  return Run("awq_gemm", Tiling::kAwq, OrderedGemm, x, words, zeros, scales, row_order, n);
+  return Run("awq_gemm", OrderedGemm, x, words, zeros, scales, row_order, n);
 }
 
 at::Tensor GptqGemm(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
                     const std::optional<at::Tensor>& row_order, std::int64_t n) {
   const Gemm gemm = at::globalContext().deterministicAlgorithms() ? SplitKGemmOrdered : SplitKGemmArrival;
-  return Run("gptq_gemm", Tiling::kGptq, gemm, x, words, zeros, scales, row_order, n);
+  return Run("gptq_gemm", gemm, x, words, zeros, scales, row_order, n);
 }
 
 at::Tensor GptqGemmOrdered(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                            const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
-  return Run("gptq_gemm_ordered", Tiling::kGptq, SplitKGemmOrdered, x, words, zeros, scales, row_order, n);
+  return Run("gptq_gemm_ordered", SplitKGemmOrdered, x, words, zeros, scales, row_order, n);
 }
 
 }  // namespace kernels::cpu

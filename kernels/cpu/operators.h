@@ -11,10 +11,10 @@
 namespace kernels::cpu {
 
 // Arguments of every operator, beside x: F16 [M, K]:
-//   words      I32: marlin [padded N / 64, K / 8, 64]; awq [K, padded N / 8];
-//              gptq [K / 8, padded N]. N is padded to 64 columns (awq: 128).
-//   zeros      U8 [K / G, padded N], lane order (microkernels.h)
-//   scales     F16 [K / G, padded N], lane order
+//   words      I32 [padded N / 64, K / 8, 64]: tiles of 64 columns over all of K,
+//              N padded to whole ones; codes within a word as microkernels.h says
+//   zeros      U8 [K / G, padded N]
+//   scales     F16 [K / G, padded N]
 //   row_order  I64 [K] or none: row i of words multiplies column row_order[i] of x
 //   n          columns of the result
 // Result: F16 [M, n]. Wrong dtypes, shapes or devices are c10::Error.

@@ -58,9 +58,9 @@ class CudaTinygemmMatmul : public Int4Matmul {
 
 }  // namespace
 
-// The tile-packed format is ATen's own. From the plain one: two's complement
-// nibbles, the low one the even k, become codes q + 8, the high one the even k, and
-// ATen makes tiles of them.
+// The tile-packed format is ATen's own. The plain one has two's complement nibbles
+// q, the even k in the low one; ATen makes its tiles of codes q + 8 with the even k
+// in the high one.
 std::unique_ptr<Int4Matmul> MakeTinygemmCuda(const QuantizedLinear& linear, const KernelIdentity& identity) {
   const bool tiled = linear.format == Format::kTorchaoTilePacked;
   if (!tiled && linear.format != Format::kTorchaoPlain) {

@@ -1,11 +1,17 @@
-// Prefill and decode of the embedded model, by variant:
+// Prefill and decode of a model on the CPU, by variant:
 //   generation/prefill/awq_marlin/prompt:256
 //   generation/decode/awq_marlin/prompt:256
-// A decode is 50 steps; time is for all of them. Models are loaded at first use
-// and kept, so that repetitions of different variants can be interleaved.
+// A decode is 50 steps; time is for all of them, and the process's CPU time beside it
+// for the whole generation. Models are loaded at first use
+// and kept, so that repetitions of different variants can be interleaved. The
+// model is the embedded one, or that of the folders awq, gptq, openvino and torchao
+// below $QUANT_BENCHMARK_MODELS, as quantize_checkpoint --random --shape writes
+// them.
+#include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <map>
@@ -22,7 +28,7 @@ namespace {
 
 struct Variant {
   const char* name;
-  const char* folder;  // below EMBEDDED_MODELS
+  const char* folder;  // below ModelsFolder()
   const char* compute;
   const char* kernel;
 };
@@ -33,13 +39,19 @@ constexpr Variant kVariants[] = {
 };
 constexpr int kDecodeTokens = 50;
 
+std::filesystem::path ModelsFolder() {
+  const char* const given = std::getenv("QUANT_BENCHMARK_MODELS");
+  return given != nullptr && *given != '\0' ? given : EMBEDDED_MODELS;
+}
+
 suites::InferenceEngine& EngineOf(const Variant& variant) {
   static std::map<std::string, std::unique_ptr<suites::InferenceEngine>> engines;
   std::unique_ptr<suites::InferenceEngine>& engine = engines[variant.name];
   if (engine == nullptr) {
-    const std::filesystem::path folder = std::filesystem::path(EMBEDDED_MODELS) / variant.folder;
+    const std::filesystem::path folder = ModelsFolder() / variant.folder;
     if (std::string(variant.kernel).empty()) {
-      engine = suites::OpenVinoEngine::Load(folder, {});
+      // As many threads as ours; in all else the runtime's own choice.
+      engine = suites::OpenVinoEngine::Load(folder, {.threads = at::get_num_threads()});
     } else {
       suites::Qwen3Options options;
       options.compute = variant.compute;
@@ -76,8 +88,8 @@ const bool registered = [] {
       const std::string name = std::string("generation/") + (decode ? "decode/" : "prefill/") + variant.name;
       auto* benchmark = benchmark::RegisterBenchmark(
           name.c_str(), [&variant, decode](benchmark::State& state) { Generate(state, variant, decode); });
-      benchmark->ArgName("prompt")->Arg(256)->UseManualTime()->Unit(benchmark::kMillisecond);
-      if (!decode) benchmark->Arg(3000);
+      benchmark->ArgName("prompt")->Arg(256)->MeasureProcessCPUTime()->UseManualTime()->Unit(benchmark::kMillisecond);
+      if (!decode) benchmark->Arg(1024)->Arg(3000);
     }
   }
   return true;

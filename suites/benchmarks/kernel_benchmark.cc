@@ -2,23 +2,38 @@
 //   int4_matmul/gate_up_4096x24576/m:256/marlin
 //
 // Every kernel registered for the CPU is there, with ATen's (tinygemm, bfloat16) and
-// OpenVINO's beside it. Layers are made at first use and kept, so that
-// repetitions of different kernels can be interleaved.
+// OpenVINO's beside it, and ATen's matmul of unquantized weights in float32 and
+// bfloat16. Layers are made at first use and kept, so that repetitions of different
+// kernels can be interleaved. Beside the time: how many bit patterns five runs on
+// the same input gave, and the floor: the codes' bytes over the bandwidth of a large
+// read, or the operations over the rate of ATen's large bfloat16 or float32 matmul,
+// whichever takes longer. Both are measured in the same process, before the first.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <map>
 #include <memory>
+#include <set>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <utility>
 
+#include "gtest_determinism/digest.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/int4_pack.h"
+#include "suites/benchmarks/interleaved.h"
 #include "suites/benchmarks/openvino_matmul.h"
 
 namespace quant_suites {
@@ -33,7 +48,7 @@ constexpr LayerSize kLayers[] = {
     {"gate_up_4096x24576", 4096, 24576}, {"qkv_4096x6144", 4096, 6144},     {"o_4096x4096", 4096, 4096},
     {"down_12288x4096", 12288, 4096},    {"tiny_down_1024x256", 1024, 256},  // of the embedded model
 };
-constexpr std::int64_t kRows[] = {1, 16, 256};
+constexpr std::int64_t kRows[] = {1, 16, 64, 256};
 constexpr std::int64_t kGroup = 128;
 
 // Any bits are a layer; those of a fixed linear congruential sequence here.
@@ -46,6 +61,21 @@ at::Tensor RandomWords(at::IntArrayRef shape) {
     to[i] = static_cast<std::int32_t>(state ^ (state >> 13));
   }
   return words;
+}
+
+// As a norm leaves them: about the normal distribution of variance 1 (the sum of
+// twelve uniform numbers). What x holds matters to kernels that look at it.
+at::Tensor Activations(std::int64_t m, std::int64_t k, at::ScalarType dtype) {
+  at::Tensor x = at::empty({m, k}, at::kFloat);
+  std::uint64_t state = 1;
+  for (float& value : std::span(x.mutable_data_ptr<float>(), static_cast<std::size_t>(m * k))) {
+    value = -6;
+    for (int i = 0; i < 12; ++i) {
+      state = state * 6364136223846793005U + 1442695040888963407U;
+      value += static_cast<float>(state >> 40) * 0x1p-24F;
+    }
+  }
+  return x.to(dtype);
 }
 
 kernels::QuantizedLinear RandomLayer(kernels::Format format, const LayerSize& size) {
@@ -84,7 +114,8 @@ const kernels::Int4Matmul& KernelFor(const kernels::KernelIdentity& identity, co
   if (kernel == nullptr) {
     const kernels::KernelRequest request = {identity.family, identity.provider, identity.device};
     // The first format that the kernel reads.
-    for (const kernels::Format format : {kernels::Format::kAwq, kernels::Format::kGptq, kernels::Format::kTorchaoTilePacked}) {
+    for (const kernels::Format format :
+         {kernels::Format::kAwq, kernels::Format::kGptq, kernels::Format::kTorchaoTilePacked}) {
       try {
         kernel = kernels::MakeInt4Matmul(request, RandomLayer(format, size));
         break;
@@ -96,23 +127,99 @@ const kernels::Int4Matmul& KernelFor(const kernels::KernelIdentity& identity, co
   return *kernel;
 }
 
+// Bit patterns of so many runs on the same input; counted at a benchmark's first
+// repetition and kept.
+constexpr int kPatternRuns = 5;
+double PatternsOf(const std::string& key, const std::function<at::Tensor()>& run) {
+  static std::map<std::string, double> counted;
+  const auto [it, added] = counted.try_emplace(key, 0);
+  if (added) {
+    std::set<std::string> seen;
+    for (int i = 0; i < kPatternRuns; ++i) {
+      const at::Tensor y = run().contiguous();
+      seen.insert(gtest_determinism::ToHex(gtest_determinism::TreeDigest(y.const_data_ptr(), y.nbytes())));
+    }
+    it->second = static_cast<double>(seen.size());
+  }
+  return it->second;
+}
+
+// The quickest of some runs: other processes only add.
+double LeastSeconds(const std::function<void()>& run) {
+  double least = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 9; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    run();
+    least = std::min(least, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return least;
+}
+
+// More than any cache of this CPU that a layer could stay in.
+double ReadBandwidth() {
+  constexpr std::int64_t kWords = std::int64_t{1} << 26;
+  const at::Tensor words = at::ones({kWords}, at::kLong);
+  const auto* const from = words.const_data_ptr<std::int64_t>();
+  const double seconds = LeastSeconds([&] {
+    at::parallel_for(0, kWords / 512, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::int64_t any[8] = {};
+      for (std::int64_t i = begin * 512; i < end * 512; i += 8) {
+        for (std::int64_t j = 0; j < 8; ++j) any[j] |= from[i + j];
+      }
+      benchmark::DoNotOptimize(any);
+    });
+  });
+  return static_cast<double>(words.nbytes()) / seconds;
+}
+
+double MatmulRate(at::ScalarType dtype) {
+  constexpr std::int64_t kSize = 2048;
+  const at::Tensor a = Activations(kSize, kSize, dtype), b = Activations(kSize, kSize, dtype);
+  return 2.0 * kSize * kSize * kSize / LeastSeconds([&] { benchmark::DoNotOptimize(at::mm(a, b)); });
+}
+
+const Ceilings& MachineCeilings() {
+  static const Ceilings ceilings = [] {
+    Ceilings measured;
+    measured.bytes_per_second = ReadBandwidth();
+    measured.flops_per_second = std::max(MatmulRate(at::kFloat), MatmulRate(at::kBFloat16));
+    return measured;
+  }();
+  return ceilings;
+}
+
 void SetCounters(benchmark::State& state, const LayerSize& size, std::int64_t m) {
   const double multiplications = static_cast<double>(m) * static_cast<double>(size.k) * static_cast<double>(size.n);
-  state.counters["FLOP/s"] = benchmark::Counter(2 * multiplications, benchmark::Counter::kIsIterationInvariantRate);
   // Codes alone; scales and zero points add 1/25.
-  state.counters["weight_B/s"] = benchmark::Counter(static_cast<double>(size.k) * static_cast<double>(size.n) / 2,
-                                                    benchmark::Counter::kIsIterationInvariantRate);
+  const double bytes = static_cast<double>(size.k) * static_cast<double>(size.n) / 2;
+  state.counters["FLOP/s"] = benchmark::Counter(2 * multiplications, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["weight_B/s"] = benchmark::Counter(bytes, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["floor_us"] = FloorMicroseconds(bytes, 2 * multiplications, MachineCeilings());
 }
 
 void RunKernel(benchmark::State& state, const kernels::KernelIdentity& identity, const LayerSize& size, std::int64_t m,
                bool ordered) {
   const kernels::Int4Matmul& kernel = KernelFor(identity, size);
   const at::ScalarType dtype = identity.family == "tinygemm" ? at::kBFloat16 : at::kHalf;
-  at::Tensor x = at::full({m, size.k}, 0.25, dtype);
+  const at::Tensor x = Activations(m, size.k, dtype);
   benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
   for (auto _ : state) {
     benchmark::DoNotOptimize(ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x));
   }
+  SetCounters(state, size, m);
+  state.counters["patterns"] =
+      PatternsOf(identity.family + (ordered ? "_ordered/" : "/") + size.name + "/" + std::to_string(m),
+                 [&] { return ordered ? kernel.ForwardOrdered(x) : kernel.Forward(x); });
+}
+
+// ATen's matmul of unquantized weights, [n, k] as a linear layer has them.
+void RunDense(benchmark::State& state, at::ScalarType dtype, const LayerSize& size, std::int64_t m) {
+  static std::map<std::pair<std::string, at::ScalarType>, at::Tensor> made;
+  at::Tensor& weight = made[{size.name, dtype}];
+  if (!weight.defined()) weight = RandomWords({size.n, size.k}).to(at::kFloat).mul(0x1p-30).to(dtype);
+  const at::Tensor x = Activations(m, size.k, dtype);
+  benchmark::DoNotOptimize(at::mm(x, weight.t()));
+  for (auto _ : state) benchmark::DoNotOptimize(at::mm(x, weight.t()));
   SetCounters(state, size, m);
 }
 
@@ -153,6 +260,8 @@ const bool registered = [] {
                    [=](benchmark::State& state) { RunKernel(state, identity, size, m, /*ordered=*/true); });
         }
       }
+      Register(prefix + "aten_fp32", [=](benchmark::State& state) { RunDense(state, at::kFloat, size, m); });
+      Register(prefix + "aten_bf16", [=](benchmark::State& state) { RunDense(state, at::kBFloat16, size, m); });
 #ifdef GTEST_DETERMINISM_HAVE_OPENVINO
       Register(prefix + "openvino", [=](benchmark::State& state) { RunOpenVino(state, size, m); });
 #endif

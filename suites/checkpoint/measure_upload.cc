@@ -21,6 +21,7 @@
 #include "suites/checkpoint/safetensors.h"
 #include "suites/checkpoint/tensor_view.h"
 #include "suites/checkpoint/upload_rates.h"
+#include "suites/startup/arguments.h"
 
 namespace {
 
@@ -71,7 +72,7 @@ int Run(int argc, char** argv) {
   app.add_option("--at-once", at_once, "Tensors of one call")->check(CLI::Range(1, 100000))->capture_default_str();
   app.add_flag("--check", check, "Compare every tensor afterwards; the bytes must be equal");
   app.add_flag("--cold,!--no-cold", cold, "Also with the files dropped from the page cache");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
 
   const at::Device device(device_text);
   const int threads = options.threads > 0 ? options.threads

@@ -9,6 +9,9 @@
 
 namespace suites {
 
+// "1.25 of 5.60 GB, 22 %, 0.84 GB/s"; without the rate where no time has passed.
+std::string ProgressText(std::uint64_t bytes_done, std::uint64_t bytes_total, double seconds);
+
 // "awq: 1.25 of 5.60 GB, 22 %, 0.84 GB/s", at most ten times a second, over itself;
 // taken away again when the object goes. Writes nothing where the stream is not a
 // terminal.

@@ -41,7 +41,9 @@ class CapturedGraph {
   CapturedGraph(const CapturedGraph&) = delete;
   CapturedGraph& operator=(const CapturedGraph&) = delete;
 
-  void Replay() const { C10_CUDA_CHECK(cudaGraphLaunch(graph_, stream_)); }
+  void Replay() const { Replay(stream_); }
+  // On another stream of the device: replays must not overlap, since they share their memory.
+  void Replay(cudaStream_t stream) const { C10_CUDA_CHECK(cudaGraphLaunch(graph_, stream)); }
   void Synchronize() const { stream_.synchronize(); }
   c10::cuda::CUDAStream stream() const { return stream_; }
 

@@ -6,6 +6,7 @@
 
 #include "gtest_determinism/statistics.h"
 #include "suites/int4/variant.h"
+#include "suites/startup/arguments.h"
 
 namespace suites {
 namespace {
@@ -137,6 +138,8 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
       ->check(CLI::Range(0.01, 1.0).description(""))
       ->type_name("X");
   app.add_flag("--eager", options.eager, "On a GPU: launch every kernel of a decode step instead of a CUDA graph");
+  app.add_flag("--batch-invariant", options.batch_invariant,
+               "INT4 kernels whose bits of a row do not depend on the number of rows; slower for few rows");
   app.add_option("--attention", options.attention,
                  "On a GPU: default, or PyTorch's flash, efficient, cudnn or math, which decode eagerly")
       ->check(CLI::IsMember({"default", "flash", "efficient", "cudnn", "math"}))
@@ -145,18 +148,8 @@ CommandLine ParseCommandLine(int argc, const char* const* argv, const std::files
       ->check(CLI::Range(0, 4096).description(""))
       ->type_name("N");
 
-  try {
-    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
-    app.parse(reversed);
-  } catch (const CLI::CallForHelp&) {
-    std::cout << app.help();
-    result.exit_code = 0;
-    return result;
-  } catch (const CLI::ParseError& error) {
-    std::cerr << "quant_suites: " << error.what() << "; see --help\n";
-    result.exit_code = 2;
-    return result;
-  }
+  result.exit_code = ParseArguments(app, arguments);
+  if (result.exit_code) return result;
   options.repetitions_given = repetitions->count() > 0;
   options.seed_given = seed->count() > 0;
   if (options.embedded && !model_dirs.empty()) {

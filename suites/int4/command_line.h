@@ -41,6 +41,7 @@ struct SuiteOptions {
   std::string compute = "auto";  // "auto": what the variant runs in; "fp16", "bf16", "fp32"
   double gpu_memory_utilization = 0.9;
   bool eager = false;                 // on a GPU: no CUDA graphs
+  bool batch_invariant = false;       // a row's bits do not depend on how many rows are multiplied
   std::string attention = "default";  // on a GPU: this project's kernels, or a backend of PyTorch
   int threads = 0;                    // 0: what libtorch chooses
 };

@@ -2,7 +2,7 @@
 
 #include "kernels/providers/vllm.h"
 #include "kernels/torch_cuda.h"
-#include "suites/checkpoint/checkpoint.h"
+#include "suites/checkpoint/read_ahead.h"
 #include "suites/int4/cuda_device.h"
 
 namespace suites {
@@ -22,7 +22,7 @@ std::int64_t CountMatmuls(const Qwen3Engine& engine, const ModelConfig& config) 
   return count;
 }
 
-LoadedEngine LoadOpenVino(const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+LoadedEngine LoadOpenVino(const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
   if (options.compute == "fp16" || options.compute == "bf16") {
     throw VariantError("--compute " + options.compute +
                        ": the openvino runtime chooses its own precision; use auto or fp32");
@@ -30,9 +30,13 @@ LoadedEngine LoadOpenVino(const LocatedModel& model, const SuiteOptions& options
   OpenVinoOptions settings;
   settings.deterministic = mode == Mode::kDeterministic;
   settings.exact_f32 = options.compute == "fp32";
-  settings.threads = options.threads;
+  settings.threads = options.threads > 0 ? options.threads : variant.settings.threads;
+  settings.streams = variant.settings.streams;
+  settings.inference_precision = variant.settings.inference_precision;
+  settings.kv_cache_precision = variant.settings.kv_cache_precision;
   settings.profile = mode == Mode::kProfile;
   LoadedEngine loaded;
+  const ReadAhead ahead(model.folder);
   auto engine = OpenVinoEngine::Load(model.folder, settings);
   loaded.openvino = engine.get();
   loaded.engine = std::move(engine);
@@ -65,7 +69,8 @@ void OpenProvider(const SuiteOptions& options, const std::string& device) {
   kernels::OpenOpLibraries(options.op_libraries);
 }
 
-LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const SuiteOptions& options) {
+LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const SuiteOptions& options,
+                       const LoadProgress& progress) {
   const std::string device = ResolveDevice(options.device);
   const bool on_gpu = KindOfDevice(device) == "cuda";
   // tinygemm is part of libtorch; there is no other provider to choose.
@@ -86,6 +91,7 @@ LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const 
   settings.kernel.family = variant.kernel;
   settings.kernel.provider = has_providers ? options.provider : "auto";
   settings.kernel.device = device;
+  settings.kernel.batch_invariant = options.batch_invariant;
   if (on_gpu) {
     // Kept are the logits of repetition 0 and of the current one, and copies of controls.
     CheckCudaMemory(EstimateDeviceBytes(checkpoint->config(), settings, 4 * options.max_tokens),
@@ -93,6 +99,10 @@ LoadedEngine LoadQwen3(const Variant& variant, const LocatedModel& model, const 
   }
   LoadedEngine loaded;
   loaded.device = device;
+  checkpoint->SetProgress(progress);
+  // An upload to a GPU reads with threads of its own.
+  std::optional<ReadAhead> ahead;
+  if (!on_gpu) ahead.emplace(model.folder);
   auto engine = Qwen3Engine::Load(*checkpoint, settings);
   loaded.qwen3 = engine.get();
   loaded.engine = std::move(engine);
@@ -124,12 +134,13 @@ std::string ComputeType(const Variant& variant, const SuiteOptions& options) {
   return variant.kernel == "tinygemm" ? "bf16" : "fp16";
 }
 
-LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode,
+                        const LoadProgress& progress) {
   // The openvino runtime stays on its own device, wherever the others run; that
   // there is a device of that name is checked all the same.
-  if (variant.format != "openvino") return LoadQwen3(variant, model, options);
+  if (variant.format != "openvino") return LoadQwen3(variant, model, options, progress);
   if (options.device != "auto") ResolveDevice(options.device);
-  LoadedEngine loaded = LoadOpenVino(model, options, mode);
+  LoadedEngine loaded = LoadOpenVino(variant, model, options, mode);
   loaded.device = "cpu";
   return loaded;
 }

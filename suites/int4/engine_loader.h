@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/providers/op_library.h"
+#include "suites/checkpoint/checkpoint.h"
 #include "suites/int4/command_line.h"
 #include "suites/int4/model_locator.h"
 #include "suites/int4/variant.h"
@@ -40,8 +41,11 @@ struct LoadedEngine {
 
 enum class Mode { kBaseline, kDeterministic, kProfile };
 
-// Throws CheckpointError, VariantError, std::invalid_argument, std::bad_alloc.
-LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode);
+// The weight files are read ahead with several threads. `progress` is told how far the loading is;
+// openvino's runtime reads its files itself and says nothing. Throws CheckpointError, VariantError,
+// std::invalid_argument, std::bad_alloc.
+LoadedEngine LoadEngine(const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode,
+                        const LoadProgress& progress = {});
 
 // What `--compute auto` stands for: bf16 for tinygemm, else fp16.
 std::string ComputeType(const Variant& variant, const SuiteOptions& options);

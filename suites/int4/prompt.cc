@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "suites/checkpoint/json_file.h"
+#include "suites/checkpoint/model_config.h"
 #include "suites/tokenizer/chat_template.h"
 #include "suites/tokenizer/tokenizer.h"
 
@@ -16,6 +17,17 @@ std::string ReadText(const std::filesystem::path& file) {
   if (!in || std::filesystem::is_directory(file))
     throw VariantError(file.string() + ": cannot be read; name a text file with --prompt-file");
   return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Ids that the embedding has no row for would be found out by the prompts alone that hold one.
+void CheckFits(const Tokenizer& tokenizer, const std::filesystem::path& folder) {
+  std::error_code error;
+  if (!std::filesystem::exists(folder / "config.json", error)) return;
+  const std::int64_t rows = ReadModelConfig(folder).vocab_size;
+  if (tokenizer.vocab_size() <= rows) return;
+  throw VariantError((folder / "tokenizer.json").string() + ": does not fit the model: its ids go up to " +
+                     std::to_string(tokenizer.vocab_size() - 1) + ", the embedding has " + std::to_string(rows) +
+                     " rows; take the tokenizer that belongs to the weights");
 }
 
 }  // namespace
@@ -39,6 +51,7 @@ std::vector<std::int64_t> BuildPrompt(const SuiteOptions& options, const Located
     ids = ReadIds(*options.prompt_ids_file);
   } else {
     const Tokenizer tokenizer = Tokenizer::Open(model.folder);
+    CheckFits(tokenizer, model.folder);
     if (options.prompt) {
       ids = tokenizer.Encode(*options.prompt);
     } else if (options.prompt_file) {

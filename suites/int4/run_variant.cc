@@ -22,6 +22,7 @@
 #include "reporters/environment.h"
 #include "reporters/exclusive_file.h"
 #include "reporters/text.h"
+#include "suites/checkpoint/progress_line.h"
 #include "suites/int4/controls.h"
 #include "suites/int4/cuda_device.h"
 #include "suites/int4/evidence.h"
@@ -138,7 +139,7 @@ class VariantRun {
     generation_.max_tokens = options_.max_tokens;
     CheckLength(*loaded.engine);
 
-    Repeat(loaded, record_.baseline, record_.cost.baseline_seconds, "baseline");
+    Repeat(loaded, record_.baseline, record_.cost.baseline_seconds, "baseline", first_);
     // The baseline is what hours went into: nothing below may lose it.
     record_.success = true;
     record_.text = Decode(first_.tokens);
@@ -201,6 +202,9 @@ class VariantRun {
       record_.remarks.push_back((options_.provider == "vllm" ? "--provider vllm" : "--op-library") + here +
                                 "its kernels are those of " + loaded.provider);
     }
+    if (options_.batch_invariant && (loaded.qwen3 == nullptr || loaded.qwen3->kernel() == nullptr)) {
+      record_.remarks.push_back("--batch-invariant" + here + "no INT4 kernel of this project runs");
+    }
     if (loaded.device != "cpu") return;
     if (KindOfDevice(options_.device) == "cuda") {
       record_.remarks.push_back("--device " + options_.device + here + "it runs on the CPU in its own runtime");
@@ -216,7 +220,18 @@ class VariantRun {
   LoadedEngine Load(Mode mode, double& seconds) {
     Say("loading");
     const Stopwatch stopwatch(seconds);
-    return context_.load_engine(variant_, model_, options_, mode);
+    return context_.load_engine(variant_, model_, options_, mode, SayHowFar());
+  }
+
+  // At most ten times a second: a checkpoint has hundreds of tensors.
+  LoadProgress SayHowFar() const {
+    const Clock::time_point start = Clock::now();
+    return [this, start, last = Clock::time_point()](std::uint64_t done, std::uint64_t total) mutable {
+      const Clock::time_point now = Clock::now();
+      if (now - last < std::chrono::milliseconds(100)) return;
+      last = now;
+      Say("loading " + ProgressText(done, total, std::chrono::duration<double>(now - start).count()));
+    };
   }
 
   void CheckLength(const InferenceEngine& engine) const {
@@ -230,8 +245,9 @@ class VariantRun {
     }
   }
 
-  // Warm-ups, then the compared repetitions of one mode.
-  void Repeat(const LoadedEngine& loaded, ModeRecord& mode, double& seconds, const std::string& phase) {
+  // Warm-ups, then the compared repetitions of one mode. Repetition 0 stays in `first`.
+  void Repeat(const LoadedEngine& loaded, ModeRecord& mode, double& seconds, const std::string& phase,
+              Generation& first) {
     mode.attempted = true;
     if (loaded.openvino != nullptr) mode.settings = loaded.openvino->Settings();
     {
@@ -262,9 +278,9 @@ class VariantRun {
           mode.logprobs.push_back(generation.logprobs);
           if (mode.tokens.size() == 1) {
             mode.top10 = generation.top10;
-            first_ = generation;
+            first = generation;
           } else {
-            mode.logits_l2.push_back(LogitDistance(first_.step_logits, generation.step_logits));
+            mode.logits_l2.push_back(LogitDistance(first.step_logits, generation.step_logits));
           }
           return generation;
         },
@@ -321,7 +337,7 @@ class VariantRun {
       // Profiling is a property of the compiled model: another compilation of
       // the same IR, the first one freed.
       loaded = LoadedEngine();
-      const LoadedEngine profiled = context_.load_engine(variant_, model_, options_, Mode::kProfile);
+      const LoadedEngine profiled = context_.load_engine(variant_, model_, options_, Mode::kProfile, {});
       profiled.engine->Generate(record_.prompt_ids, generation_);
       record_.profile = profiled.openvino->TakeProfile();
       record_.profile.expected_at_least = options_.max_tokens;
@@ -374,9 +390,8 @@ class VariantRun {
       const DeterministicMode deterministic;
       const c10::WarningUtils::WarningHandlerGuard guard(&warnings);
       const LoadedEngine loaded = Load(Mode::kDeterministic, record_.cost.reload_seconds);
-      const Generation baseline = std::exchange(first_, {});
-      Repeat(loaded, mode, record_.cost.deterministic_seconds, "deterministic");
-      first_ = baseline;
+      Generation first;
+      Repeat(loaded, mode, record_.cost.deterministic_seconds, "deterministic", first);
     } catch (const std::exception& error) {
       mode = ModeRecord();
       mode.attempted = true;

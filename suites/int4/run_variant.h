@@ -23,7 +23,8 @@ struct RunContext {
   // Told what is being done: (phase, done, of); `of` is 0 where it has no count.
   std::function<void(const std::string& phase, int done, int of)> progress;
   // The seam for tests: how an engine comes to be.
-  std::function<LoadedEngine(const Variant&, const LocatedModel&, const SuiteOptions&, Mode)> load_engine = LoadEngine;
+  std::function<LoadedEngine(const Variant&, const LocatedModel&, const SuiteOptions&, Mode, const LoadProgress&)>
+      load_engine = LoadEngine;
 };
 
 struct VariantResult {

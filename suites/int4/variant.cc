@@ -70,6 +70,39 @@ std::string OneOf(const std::string& value, const std::vector<std::string>& know
   return value;
 }
 
+int SettingsCount(const Json& value, const std::string& where) {
+  if (!value.is_number_integer() || value < 1 || value > 4096) {
+    throw VariantError(where + ": must be a whole number from 1 to 4096");
+  }
+  return value.get<int>();
+}
+
+// "settings": {"threads": 4, "streams": 1, "inference_precision": "f32", "kv_cache_precision": "u8"}
+RuntimeSettings ReadSettings(const Json& entry, const std::string& kernel, const std::string& where) {
+  const std::vector<std::string> names = {"threads", "streams", "inference_precision", "kv_cache_precision"};
+  RuntimeSettings settings;
+  if (!entry.is_object()) throw VariantError(where + ": 'settings' must be an object of name: value");
+  if (kernel != "openvino") {
+    throw VariantError(where + ": 'settings' are those of openvino's runtime; kernel " + kernel + " has none");
+  }
+  for (const auto& [name, value] : entry.items()) {
+    OneOf(name, names, "setting", where);
+    const std::string here = where + ": setting '" + name + "'";
+    if (name == "threads") {
+      settings.threads = SettingsCount(value, here);
+    } else if (name == "streams") {
+      settings.streams = SettingsCount(value, here);
+    } else if (!value.is_string()) {
+      throw VariantError(here + ": must be a string");
+    } else if (name == "inference_precision") {
+      settings.inference_precision = OneOf(value, {"f32", "bf16", "f16"}, "precision", here);
+    } else {
+      settings.kv_cache_precision = OneOf(value, {"f32", "bf16", "f16", "u8", "u4"}, "precision", here);
+    }
+  }
+  return settings;
+}
+
 Variant ReadVariant(const std::string& id, const Json& entry, const std::string& name) {
   const std::string where = name + ": variant " + Quoted(id);
   if (!IsIdentifier(id)) throw VariantError(where + ": an id is made of at most 64 letters, digits and '_'");
@@ -88,6 +121,9 @@ Variant ReadVariant(const std::string& id, const Json& entry, const std::string&
   if ((variant.format == "openvino") != (variant.kernel == "openvino")) {
     throw VariantError(where +
                        ": format and kernel must both be 'openvino' or neither; its runtime reads no other format");
+  }
+  if (const auto settings = entry.find("settings"); settings != entry.end()) {
+    variant.settings = ReadSettings(*settings, variant.kernel, where);
   }
   if (const auto expected = entry.find("expected"); expected != entry.end()) {
     if (!expected->is_object())

@@ -33,6 +33,7 @@
 
 #include "gtest_determinism/cuda.h"
 #include "suites/model/cuda/engine.h"
+#include "suites/startup/arguments.h"
 #endif
 
 namespace suites {
@@ -305,7 +306,8 @@ void Measure(Arguments arguments) {
 
 int main(int argc, char** argv) {
   suites::Arguments arguments;
-  CLI::App app("Measures which operations of a model repeat to the bit, each alone on frozen inputs");
+  CLI::App app("Measures which operations of a model repeat to the bit, each alone on frozen inputs",
+               "measure_operation_patterns");
   auto* model = app.add_option("--model", arguments.model, "Folder of the model, Hugging Face layout");
   auto* shape = app.add_option("--shape", arguments.shape, "Random weights of a shape: qwen3-8b")->excludes(model);
   app.add_option("--format", arguments.format, "Of random weights: awq, gptq, torchao; none: full precision")
@@ -329,7 +331,7 @@ int main(int argc, char** argv) {
   app.add_option("--runs", arguments.runs, "Runs of each operation at each site; 0: none")->capture_default_str();
   app.add_option("--timing", arguments.timing, "Also time so many generations, traced and not")->capture_default_str();
   app.add_option("--output", arguments.output, "JSON file to write");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   try {
     if (arguments.model.empty() && arguments.shape.empty()) throw std::invalid_argument("give --model or --shape");
     suites::Measure(arguments);

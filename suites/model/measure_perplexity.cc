@@ -19,6 +19,7 @@
 #include "suites/checkpoint/checkpoint.h"
 #include "suites/model/qwen3.h"
 #include "suites/openvino/openvino_engine.h"
+#include "suites/startup/arguments.h"
 #include "suites/tokenizer/tokenizer.h"
 
 namespace suites {
@@ -81,7 +82,7 @@ void Measure(const Arguments& arguments) {
 
 int main(int argc, char** argv) {
   suites::Arguments arguments;
-  CLI::App app("Measures how well a model predicts a text");
+  CLI::App app("Measures how well a model predicts a text", "measure_perplexity");
   app.add_option("--model", arguments.model, "Folder of the model: Hugging Face layout, or OpenVINO IR")->required();
   app.add_option("--text", arguments.text, "Text file, UTF-8")->required();
   app.add_option("--compute", arguments.compute, "fp16, bf16 or fp32 (the exact dequantized weights)")
@@ -90,7 +91,7 @@ int main(int argc, char** argv) {
   app.add_option("--window", arguments.window, "Tokens predicted from one another")
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   try {
     suites::Measure(arguments);
   } catch (const std::exception& error) {

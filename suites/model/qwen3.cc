@@ -264,13 +264,13 @@ at::Tensor Engine::Attend(const at::Tensor& qkv, const KeyValueCache& cache, con
   at::parallel_for(0, tiles * config_.num_key_value_heads, grain, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> scratch(static_cast<std::size_t>(AttentionScratch(args)));
     for (std::int64_t task = begin; task < end; ++task) {
+      // A thread stays with a head, whose keys and values then stay in its cache.
       // Late rows cost more than early ones: an early and a late tile by turns,
       // so that every thread's range costs the same.
-      const std::int64_t turn = task / config_.num_key_value_heads;
+      const std::int64_t turn = task % tiles;
       const std::int64_t tile = turn % 2 == 0 ? turn / 2 : tiles - 1 - turn / 2;
       const std::int64_t first = tile * internal::kAttentionLines;
-      ops_.attention(args, task % config_.num_key_value_heads, first,
-                     std::min(internal::kAttentionLines, lines - first), scratch.data());
+      ops_.attention(args, task / tiles, first, std::min(internal::kAttentionLines, lines - first), scratch.data());
     }
   });
   return out;

@@ -61,10 +61,13 @@ using ReplaySink = std::function<void(const OpSite& site, const std::function<st
 //
 // On a GPU ("cuda", "cuda:N") the token, its position and its choice stay on the
 // device; decode steps run as one CUDA graph, captured at the first generation
-// of a length. The matmuls of full precision and of the head are cuBLAS's, the
-// attention of a prefill is flash attention (float32: matmuls and a softmax),
-// that of a decode step a kernel of our own; residual and the norm that follows
-// are one kernel, "qwen3::add_rms_norm". Step logits stay on the device. With
+// of a length, and their launches overlap (docs/gpu.md). The matmuls of full
+// precision and of the head are cuBLAS's for more than one row; the attention of
+// a prefill is a kernel of our own on sm_90 for heads of 128, else PyTorch's flash
+// attention (float32: matmuls and a softmax). Fused are a residual and the norm
+// that follows, "qwen3::add_rms_norm", and in a decode step
+// "qwen3::embedding_rms_norm" and "qwen3::qk_norm_rope_attention". Each tells of
+// its operations apart all the same. Step logits stay on the device. With
 // all_prompt_logits the last row of prompt_logits may differ from step row 0,
 // which is always computed alone. Logprobs sum in an order of their own. The
 // generation runs on the current stream of the device, or on one of the

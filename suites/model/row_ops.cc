@@ -6,7 +6,8 @@ Isa BestIsa() {
 #if defined(__x86_64__)
   static const Isa best = [] {
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("f16c") != 0;
+    const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+                      __builtin_cpu_supports("f16c") != 0;
     if (avx2 && __builtin_cpu_supports("avx512f") != 0) return Isa::kAvx512;
     return avx2 ? Isa::kAvx2 : Isa::kBaseline;
   }();

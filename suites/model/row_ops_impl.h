@@ -1,133 +1,14 @@
 // The body of row_ops.h, compiled once for each instruction set.
 //
-// ROW_OPS_TABLE names the function that this translation unit defines. Only
-// headers without inline functions that others might share are included: a copy
-// compiled for AVX-512 must not be the one that the linker keeps for all.
+// ROW_OPS_TABLE names the function that this translation unit defines.
 #include <cstdint>
 #include <cstring>
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
 
 #include "suites/model/row_ops.h"
-
-#define ROW_OPS_INLINE inline __attribute__((always_inline))
+#include "suites/model/row_ops_vector.h"
 
 namespace suites::internal {
 namespace {
-
-constexpr std::int64_t kLanes = 16;
-typedef float Vec __attribute__((vector_size(64)));
-typedef std::int32_t IntVec __attribute__((vector_size(64)));
-typedef std::uint32_t UintVec __attribute__((vector_size(64)));
-typedef std::uint16_t HalfVec __attribute__((vector_size(32)));
-
-struct Fp16 {
-  std::uint16_t bits;
-};
-struct Bf16 {
-  std::uint16_t bits;
-};
-using Fp32 = float;
-
-#if !defined(__F16C__)
-// Exact, to nearest even, without tables: normal numbers by a shift of the
-// exponent, subnormal ones by an addition that aligns them.
-ROW_OPS_INLINE float HalfToFloat(std::uint16_t half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
-  const std::uint32_t magnitude = half & 0x7fffu;
-  std::uint32_t bits = 0;
-  if (magnitude >= 0x7c00u) {
-    bits = 0x7f800000u | (magnitude & 0x3ffu) << 13 | (magnitude > 0x7c00u ? 0x400000u : 0u);
-  } else if (magnitude >= 0x400u) {
-    bits = (magnitude << 13) + (112u << 23);
-  } else {
-    const float subnormal = static_cast<float>(magnitude) * 0x1p-24f;
-    std::memcpy(&bits, &subnormal, 4);
-  }
-  bits |= sign;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-ROW_OPS_INLINE std::uint16_t FloatToHalf(float value) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000u);
-  bits &= 0x7fffffffu;
-  if (bits > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u | (bits >> 13 & 0x3ffu));
-  if (bits >= 0x47800000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // 65536 and above
-  if (bits < 0x38800000u) {  // below 2^-14: the float addition rounds to a multiple of 2^-24
-    float magnitude;
-    std::memcpy(&magnitude, &bits, 4);
-    magnitude += 0.5f;  // one ulp of [0.5, 1) is 2^-24
-    std::memcpy(&bits, &magnitude, 4);
-    return static_cast<std::uint16_t>(sign | (bits - 0x3f000000u));
-  }
-  bits += 0xfffu + (bits >> 13 & 1u);
-  return static_cast<std::uint16_t>(sign | ((bits - (112u << 23)) >> 13));
-}
-#endif
-
-ROW_OPS_INLINE Vec Broadcast(float value) { return Vec{} + value; }
-
-ROW_OPS_INLINE Vec Load(const Fp32* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-ROW_OPS_INLINE void Store(Fp32* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-
-ROW_OPS_INLINE Vec Load(const Bf16* p) {
-  HalfVec half;
-  std::memcpy(&half, p, sizeof half);
-  return (Vec)(__builtin_convertvector(half, UintVec) << 16);
-}
-ROW_OPS_INLINE void Store(Bf16* p, Vec v) {
-  const UintVec bits = (UintVec)v;
-  const UintVec rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-  const UintVec quiet = bits >> 16 | 0x40u;
-  const HalfVec half = __builtin_convertvector(v == v ? rounded : quiet, HalfVec);
-  std::memcpy(p, &half, sizeof half);
-}
-
-#if defined(__AVX512F__)
-ROW_OPS_INLINE Vec Load(const Fp16* p) {
-  // With a mask of all lanes: the plain form warns of an uninitialized value (GCC bug 105593).
-  return (Vec)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-ROW_OPS_INLINE void Store(Fp16* p, Vec v) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                      _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-#elif defined(__F16C__)
-ROW_OPS_INLINE Vec Load(const Fp16* p) {
-  float out[kLanes];
-  for (int i = 0; i < 2; ++i) {
-    _mm256_storeu_ps(out + 8 * i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + i)));
-  }
-  return Load(out);
-}
-ROW_OPS_INLINE void Store(Fp16* p, Vec v) {
-  float in[kLanes];
-  Store(in, v);
-  for (int i = 0; i < 2; ++i) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p) + i,
-                     _mm256_cvtps_ph(_mm256_loadu_ps(in + 8 * i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-  }
-}
-#else
-ROW_OPS_INLINE Vec Load(const Fp16* p) {
-  float out[kLanes];
-  for (int i = 0; i < kLanes; ++i) out[i] = HalfToFloat(p[i].bits);
-  return Load(out);
-}
-ROW_OPS_INLINE void Store(Fp16* p, Vec v) {
-  float in[kLanes];
-  Store(in, v);
-  for (int i = 0; i < kLanes; ++i) p[i].bits = FloatToHalf(in[i]);
-}
-#endif
 
 // The first `n` lanes; the others are zero, and stay unwritten.
 template <class T>
@@ -169,9 +50,8 @@ ROW_OPS_INLINE float Sum(Vec v) {
 // (remainder below 6e-9, a tenth of a float's half ulp), ln(2) in two parts
 // (Cody and Waite). 0 below -87, e^88 above 88.
 ROW_OPS_INLINE Vec Exp(Vec x) {
-  const Vec top = Broadcast(88.0f);
   const Vec bottom = Broadcast(-87.0f);
-  const Vec clamped = x > top ? top : (x < bottom ? bottom : x);
+  const Vec clamped = Smaller(Broadcast(88.0f), Larger(bottom, x));
   const Vec shift = Broadcast(0x1.8p23f);  // adding it rounds to an integer
   const Vec shifted = clamped * 1.44269504f + shift;
   const Vec n = shifted - shift;
@@ -183,9 +63,7 @@ ROW_OPS_INLINE Vec Exp(Vec x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const IntVec exponent = ((IntVec)shifted - (IntVec)shift + 127) << 23;
-  const Vec result = p * (Vec)exponent;
-  return x < bottom ? Vec{} : result;
+  return ZeroWhereLess(x, bottom, p * PowerOfTwo(shifted, shift));
 }
 
 ROW_OPS_INLINE std::int64_t Least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
@@ -243,6 +121,13 @@ struct Ops {
     for (std::int64_t i = 0; i < n; i += kLanes) StorePart(static_cast<T*>(y) + i, LoadPart(x + i, n - i), n - i);
   }
 
+  // Sums that are held at a time, in half of the registers there are.
+#if defined(__AVX512F__)
+  static constexpr int kSums = 16;
+#else
+  static constexpr int kSums = 4;
+#endif
+
   // R rows of x against C columns of the weight: what is loaded once serves R or C times.
   template <int R, int C>
   static void LinearTile(const float* x, std::int64_t k, const T* weight, T* y, std::int64_t y_stride) {
@@ -252,7 +137,7 @@ struct Ops {
       for (int c = 0; c < C; ++c) w[c] = LoadPart(weight + c * k + i, k - i);
       for (int r = 0; r < R; ++r) {
         const Vec v = LoadPart(x + r * k + i, k - i);
-        for (int c = 0; c < C; ++c) sum[r][c] += v * w[c];
+        for (int c = 0; c < C; ++c) sum[r][c] = Fma(v, w[c], sum[r][c]);
       }
     }
     for (int r = 0; r < R; ++r) {
@@ -265,7 +150,10 @@ struct Ops {
   static void LinearColumns(const float* x, std::int64_t rows, std::int64_t k, const T* weight, T* y,
                             std::int64_t y_stride) {
     std::int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) LinearTile<4, C>(x + r * k, k, weight, y + r * y_stride, y_stride);
+    constexpr int kRows = kSums / C;
+    if constexpr (kRows > 1) {
+      for (; r + kRows <= rows; r += kRows) LinearTile<kRows, C>(x + r * k, k, weight, y + r * y_stride, y_stride);
+    }
     for (; r < rows; ++r) LinearTile<1, C>(x + r * k, k, weight, y + r * y_stride, y_stride);
   }
   static void Linear(const float* x, std::int64_t rows, std::int64_t k, const void* weight_bytes, std::int64_t columns,
@@ -273,6 +161,9 @@ struct Ops {
     const auto* weight = static_cast<const T*>(weight_bytes);
     auto* y = static_cast<T*>(y_bytes);
     std::int64_t c = 0;
+    if (kSums < 16 && rows > 1) {
+      for (; c + 2 <= columns; c += 2) LinearColumns<2>(x, rows, k, weight + c * k, y + c, y_stride);
+    }
     for (; c + 4 <= columns; c += 4) LinearColumns<4>(x, rows, k, weight + c * k, y + c, y_stride);
     for (; c < columns; ++c) LinearColumns<1>(x, rows, k, weight + c * k, y + c, y_stride);
   }
@@ -296,8 +187,8 @@ struct Ops {
       Vec key[V];
       for (int v = 0; v < V; ++v) key[v] = Load(block + (v * head_dim + d) * kLanes);
       for (int l = 0; l < L; ++l) {
-        const float q = query[l * query_stride + d];
-        for (int v = 0; v < V; ++v) sum[l][v] += q * key[v];
+        const Vec q = Broadcast(query[l * query_stride + d]);
+        for (int v = 0; v < V; ++v) sum[l][v] = Fma(q, key[v], sum[l][v]);
       }
     }
     for (int l = 0; l < L; ++l) {
@@ -307,7 +198,7 @@ struct Ops {
   template <int L>
   static void Scores(const float* query, std::int64_t head_dim, std::int64_t query_stride, const T* keys,
                      std::int64_t blocks, float scale, float* scores, std::int64_t stride) {
-    constexpr int kWide = L > 4 ? 2 : 4;
+    constexpr int kWide = kSums / L < 4 ? kSums / L : 4;
     std::int64_t b = 0;
     for (; b + kWide <= blocks; b += kWide) {
       ScoreBlocks<L, kWide>(query, head_dim, query_stride, keys + b * head_dim * kLanes, scale, scores + b * kLanes,
@@ -331,8 +222,8 @@ struct Ops {
       Vec value[V];
       for (int v = 0; v < V; ++v) value[v] = Load(values + s * value_stride + v * kLanes);
       for (int l = 0; l < L; ++l) {
-        const float w = weights[l * stride + s];
-        for (int v = 0; v < V; ++v) sum[l][v] += w * value[v];
+        const Vec w = Broadcast(weights[l * stride + s]);
+        for (int v = 0; v < V; ++v) sum[l][v] = Fma(w, value[v], sum[l][v]);
       }
     }
     for (int l = 0; l < L; ++l) {
@@ -342,7 +233,7 @@ struct Ops {
   template <int L>
   static void Values(const float* weights, std::int64_t stride, std::int64_t first, std::int64_t last, const T* values,
                      std::int64_t padded_head_dim, float* sums) {
-    constexpr int kWide = L > 4 ? 2 : 4;
+    constexpr int kWide = kSums / L < 4 ? kSums / L : 4;
     std::int64_t d = 0;
     for (; d + kWide * kLanes <= padded_head_dim; d += kWide * kLanes) {
       ValueColumns<L, kWide>(weights, stride, first, last, values + d, padded_head_dim, sums + d, padded_head_dim);
@@ -358,8 +249,7 @@ struct Ops {
     for (std::int64_t s = length; s < end; ++s) scores[s] = -infinity;
     Vec largest = Broadcast(-infinity);
     for (std::int64_t s = 0; s < end; s += kLanes) {
-      const Vec v = Load(scores + s);
-      largest = v > largest ? v : largest;
+      largest = Larger(Load(scores + s), largest);
     }
     float lanes[kLanes];
     Store(lanes, largest);
@@ -414,7 +304,9 @@ struct Ops {
 
   static void Attention(const AttentionArgs& args, std::int64_t kv_head, std::int64_t first, std::int64_t lines,
                         float* scratch) {
-    for (; lines >= 8; lines -= 8, first += 8) AttentionLines<8>(args, kv_head, first, scratch);
+    if constexpr (kSums >= 8) {
+      for (; lines >= 8; lines -= 8, first += 8) AttentionLines<8>(args, kv_head, first, scratch);
+    }
     for (; lines >= 4; lines -= 4, first += 4) AttentionLines<4>(args, kv_head, first, scratch);
     for (; lines >= 2; lines -= 2, first += 2) AttentionLines<2>(args, kv_head, first, scratch);
     for (; lines >= 1; lines -= 1, first += 1) AttentionLines<1>(args, kv_head, first, scratch);

@@ -14,6 +14,7 @@
 #include "kernels/torch_cuda.h"
 #include "suites/op_test/description.h"
 #include "suites/op_test/op_tests.h"
+#include "suites/startup/arguments.h"
 
 namespace {
 
@@ -65,16 +66,10 @@ int Run(int argc, char** argv) {
       ->required()
       ->allow_extra_args(false);
   app.add_option("--device", device, "auto (as described), cpu or cuda[:N] (default: auto)")->type_name("DEVICE");
-  try {
-    std::reverse(own.begin(), own.end());
-    app.parse(own);
-  } catch (const CLI::Success& success) {
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    return Refuse(std::string(error.what()) + "; see --help");
-  }
+  if (const auto exit_code = suites::ParseArguments(app, own)) return *exit_code;
 
   std::vector<suites::op_test::OpTest> tests;
+  std::vector<std::string> device_of;  // where each test's device is said: "F.json: device", "--device"
   std::map<std::string, std::string> file_of;
   for (const std::filesystem::path& file : descriptions) {
     for (suites::op_test::OpTest& test : suites::op_test::ReadDescription(file)) {
@@ -82,6 +77,7 @@ int Run(int argc, char** argv) {
       if (!added && known->second != file.string()) {
         return Refuse(file.string() + ": name: " + known->second + " has the name " + test.suite + " too");
       }
+      device_of.push_back(device == "auto" ? file.string() + ": device" : "--device");
       if (device != "auto") test.device = device;
       tests.push_back(std::move(test));
     }
@@ -95,8 +91,13 @@ int Run(int argc, char** argv) {
   suites::op_test::RegisterOpTests(tests);
   if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
 
-  for (const suites::op_test::OpTest& test : tests) {
-    if (test.device != "cpu") kernels::CudaDeviceIndex(test.device);
+  for (std::size_t i = 0; i < tests.size(); ++i) {
+    if (tests[i].device == "cpu") continue;
+    try {
+      kernels::CudaDeviceIndex(tests[i].device);
+    } catch (const std::invalid_argument& error) {
+      return Refuse(device_of[i] + ": " + error.what());
+    }
   }
   for (const kernels::OpLibrary& library : kernels::OpenOpLibraries(libraries)) {
     std::cout << kernels::Describe(library) << ": " << library.operators.size() << " operators\n";

@@ -43,8 +43,16 @@ ov::AnyMap PropertiesFor(const OpenVinoOptions& options) {
     properties.insert(ov::hint::inference_precision(ov::element::f32));
     properties.insert(ov::hint::kv_cache_precision(ov::element::f32));
     properties.insert(ov::hint::dynamic_quantization_group_size(0));
+  } else {
+    if (!options.inference_precision.empty()) {
+      properties.insert(ov::hint::inference_precision(ov::element::Type(options.inference_precision)));
+    }
+    if (!options.kv_cache_precision.empty()) {
+      properties.insert(ov::hint::kv_cache_precision(ov::element::Type(options.kv_cache_precision)));
+    }
   }
-  if (options.deterministic) properties.insert(ov::num_streams(1));
+  const int streams = options.deterministic ? 1 : options.streams;
+  if (streams > 0) properties.insert(ov::num_streams(streams));
   const int threads = options.threads > 0 ? options.threads : options.deterministic ? UsableCores() : 0;
   if (threads > 0) properties.insert(ov::inference_num_threads(threads));
   if (options.profile) properties.insert(ov::enable_profiling(true));
@@ -143,8 +151,8 @@ Generation Engine::Generate(const std::vector<std::int64_t>& prompt_ids, const G
   std::span<const float> logits = Forward(prompt_ids, 0);
   result.prefill_seconds = SecondsSince(start);
   if (options.all_prompt_logits) {
-    result.prompt_logits = LogitRows::Allocate(gtest_determinism::DType::kFloat32,
-                                               static_cast<std::int64_t>(prompt_ids.size()), vocab_);
+    result.prompt_logits =
+        LogitRows::Allocate(gtest_determinism::DType::kFloat32, static_cast<std::int64_t>(prompt_ids.size()), vocab_);
     std::memcpy(result.prompt_logits.storage.get(), logits.data(), logits.size_bytes());
   }
   std::span<const float> row = logits.last(vocab_);

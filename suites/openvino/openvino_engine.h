@@ -22,7 +22,11 @@ struct OpenVinoOptions {
   bool deterministic = false;
   bool exact_f32 = false;  // the same precisions, for --compute fp32
   int threads = 0;         // INFERENCE_NUM_THREADS; 0: the runtime's own choice
-  bool profile = false;    // compile with PERF_COUNT, so that TakeProfile() has something to say
+  // NUM_STREAMS, INFERENCE_PRECISION_HINT ("f32", "bf16", "f16") and KV_CACHE_PRECISION (these,
+  // "u8", "u4"), where the two flags above leave them open; 0 and "": the runtime's own choice.
+  int streams = 0;
+  std::string inference_precision = {}, kv_cache_precision = {};
+  bool profile = false;  // compile with PERF_COUNT, so that TakeProfile() has something to say
 };
 
 // The IR as optimum-intel exports it: inputs input_ids and attention_mask

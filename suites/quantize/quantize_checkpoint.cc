@@ -14,6 +14,7 @@
 #include <string>
 
 #include "suites/quantize/quantize.h"
+#include "suites/startup/arguments.h"
 
 namespace {
 
@@ -62,7 +63,7 @@ int Run(int argc, char** argv) {
       ->needs(random_option)
       ->capture_default_str();
   app.add_option("--seed", seed, "With --random")->needs(random_option)->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
 
   const auto parsed = quantize::ParseOutputFormat(format);
   if (!parsed) throw std::invalid_argument("--format " + format + " is not one of awq, gptq, torchao, openvino");

@@ -5,6 +5,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -70,6 +72,31 @@ TEST_F(CudaTensorBits, PoisonReachesTheFreeBlocksOfTorch) {
   EXPECT_THAT(RunRepeated(unset, {.runs = 6, .perturbations = {{TorchWorkspacePoison()}}}), IsNondeterministic());
   const auto set = [] { return at::full({300000}, 3, at::TensorOptions(at::kFloat).device(at::kCUDA)); };
   EXPECT_THAT(RunRepeated(set, {.runs = 6, .perturbations = {{TorchWorkspacePoison()}}}), IsBitExact());
+}
+
+// Whatever lies free in the allocator: odd blocks of both its pools, and some of
+// another stream.
+TEST_F(CudaTensorBits, PoisonDoesNotGrowTheAllocator) {
+  const at::TensorOptions bytes = at::TensorOptions(at::kByte).device(at::kCUDA);
+  at::Tensor kept;
+  {
+    const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
+    at::empty({50 << 20}, bytes);
+    at::empty({1000}, bytes);
+  }
+  {
+    // Between two that are kept lie blocks of odd sizes.
+    const at::Tensor other = at::empty({700000}, bytes), large = at::empty({3 << 20}, bytes);
+    kept = at::empty({1300000}, bytes);
+    const at::Tensor small = at::empty({300000}, bytes);
+  }
+  const auto poison = TorchWorkspacePoison();
+  const auto reserved = [] { return c10::cuda::CUDACachingAllocator::getDeviceStats(0).reserved_bytes[0].current; };
+  for (int run = 1; run <= 3; ++run) poison->Apply(run, 1);
+  const std::int64_t before = reserved();
+  for (int run = 4; run <= 40; ++run) poison->Apply(run, 1);
+  EXPECT_EQ(reserved(), before);
+  EXPECT_GE(before, 64 << 20);  // and it took some
 }
 
 }  // namespace

@@ -94,6 +94,8 @@ TEST_P(RawCudaGemm, WritesTheResultAndNothingElse) {
       Check(m, 2048, n, 128);  // in splits
       Check(m, 72, n, 8);      // ends within a tile
       Check(m, 160, n, 32);
+      Check(m, 192, n, 64);    // an odd number of tiles
+      Check(m, 9216, n, 128);  // pieces of x in turns, for 16 rows
     }
   }
   if (GetParam().family != Family::kGptq) {
@@ -108,17 +110,23 @@ TEST_P(RawCudaGemm, SanitizedShapes) {
   for (const int m : {3, 12, 20, 40, 50}) {
     Check(m, 256, 40, 64);
     Check(m, 72, 24, 8);
+    Check(m, 96, 24, 32);
   }
-  Check(2, 2048, 24, 128);   // in splits
+  for (const int m : {1, 2, 16}) {  // few rows: each group size, odd tiles, several pieces of x
+    Check(m, 192, 40, 64);
+    Check(m, 1184, 24, 32);
+    Check(m, 2048, 40, 128);
+    Check(m, 264, 24, 24);
+  }
+  Check(16, 9216, 24, 128);
   Check(20, 1024, 24, 128);  // in splits
   if (GetParam().family != Family::kGptq) {
     Check(100, 192, 24, 64);
     Check(100, 72, 24, 8);
+    Check(100, 96, 24, 32);
   }
-  if (GetParam().family == Family::kMarlin) {
-    Check(3, 64, 8448, 64);  // two strips for each warp
-    Check(12, 72, 8448, 8);
-  }
+  Check(1, 64, 8448, 64);  // several strips a block
+  Check(12, 72, 8448, 8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaGemm,
@@ -229,34 +237,44 @@ TEST_F(RawCudaRepack, GivesMarlinOrderFromBothFormats) {
   }
 }
 
-// The dequantized weights, bit for bit.
+// The dequantized weights, bit for bit, from both formats: with groups that end
+// within a word, within a tile and at tiles, K and N within a tile and at its end.
 TEST_F(RawCudaRepack, DequantizesToTheRoundedWeight) {
-  constexpr int kK = 72, kN = 24, kGroup = 8;
-  const QuantizedLinear awq = RandomLayer(Format::kAwq, {.k = kK, .n = kN, .group_size = kGroup}, 4);
-  const at::Tensor expected = Dequantize(awq).to(at::kHalf);
-  const at::Tensor words = awq.qweight.to(at::kCUDA), zeros = awq.qzeros.to(at::kCUDA),
-                   scales = awq.scales.to(at::kCUDA);
+  struct Shape {
+    int k, n, group;
+  };
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
-  const at::Tensor padded_zeros = at::empty({kK / kGroup, 32}, On(at::kByte));
-  const at::Tensor padded_scales = at::empty({kK / kGroup, 32}, On(at::kHalf));
-  RepackGroups(reinterpret_cast<const std::uint32_t*>(zeros.const_data_ptr()), CodeLayout::kAwq, 0,
-               scales.const_data_ptr(), kK / kGroup, kN, 32, padded_zeros.mutable_data_ptr<std::uint8_t>(),
-               padded_scales.mutable_data_ptr(), stream);
-  Repack repack;
-  repack.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr());
-  repack.layout = CodeLayout::kAwq;
-  repack.k = kK, repack.n = kN;
-  const at::Tensor tiles = at::empty({RoundUp(kK, kTileK) * 32 / 8}, On(at::kInt));
-  RepackMarlin(repack, reinterpret_cast<std::uint32_t*>(tiles.mutable_data_ptr()), stream);
-  Gemm gemm;
-  gemm.k = kK, gemm.n = kN, gemm.group_size = kGroup, gemm.groups = kK / kGroup;
-  gemm.words = reinterpret_cast<const std::uint32_t*>(tiles.const_data_ptr());
-  gemm.zeros = padded_zeros.const_data_ptr();
-  gemm.scales = padded_scales.const_data_ptr();
-  gemm.padded_n = 32;
-  const at::Tensor transposed = at::full({kN, kK}, 7.0, On(at::kHalf));
-  DequantizeWeights(gemm, transposed.mutable_data_ptr(), stream);
-  EXPECT_TRUE(transposed.t().cpu().equal(expected));
+  for (const Format format : {Format::kAwq, Format::kGptq}) {
+    for (const Shape shape : {Shape{72, 24, 8}, Shape{160, 40, 32}, Shape{128, 48, 64}}) {
+      const QuantizedLinear layer =
+          RandomLayer(format, {.k = shape.k, .n = shape.n, .group_size = shape.group}, /*seed=*/4);
+      const at::Tensor expected = Dequantize(layer).to(at::kHalf);
+      const at::Tensor words = layer.qweight.to(at::kCUDA), zeros = layer.qzeros.to(at::kCUDA),
+                       scales = layer.scales.to(at::kCUDA);
+      const CodeLayout layout = format == Format::kAwq ? CodeLayout::kAwq : CodeLayout::kGptq;
+      const int groups = shape.k / shape.group, padded = static_cast<int>(RoundUp(shape.n, kMarlinColumns));
+      const at::Tensor padded_zeros = at::empty({groups, padded}, On(at::kByte));
+      const at::Tensor padded_scales = at::empty({groups, padded}, On(at::kHalf));
+      RepackGroups(reinterpret_cast<const std::uint32_t*>(zeros.const_data_ptr()), layout,
+                   format == Format::kGptq ? 0x11111111u : 0, scales.const_data_ptr(), groups, shape.n, padded,
+                   padded_zeros.mutable_data_ptr<std::uint8_t>(), padded_scales.mutable_data_ptr(), stream);
+      Repack repack;
+      repack.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr());
+      repack.layout = layout;
+      repack.k = shape.k, repack.n = shape.n;
+      const at::Tensor tiles = at::empty({RoundUp(shape.k, kTileK) * padded / 8}, On(at::kInt));
+      RepackMarlin(repack, reinterpret_cast<std::uint32_t*>(tiles.mutable_data_ptr()), stream);
+      Gemm gemm;
+      gemm.k = shape.k, gemm.n = shape.n, gemm.group_size = shape.group, gemm.groups = groups;
+      gemm.words = reinterpret_cast<const std::uint32_t*>(tiles.const_data_ptr());
+      gemm.zeros = padded_zeros.const_data_ptr();
+      gemm.scales = padded_scales.const_data_ptr();
+      gemm.padded_n = padded;
+      const at::Tensor transposed = at::full({shape.n, shape.k}, 7.0, On(at::kHalf));
+      DequantizeWeights(gemm, transposed.mutable_data_ptr(), stream);
+      EXPECT_TRUE(transposed.t().cpu().equal(expected)) << shape.k << " x " << shape.n << ", " << layer.name;
+    }
+  }
 }
 
 }  // namespace

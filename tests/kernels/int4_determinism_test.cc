@@ -10,6 +10,7 @@
 #include <array>
 #include <cstring>
 #include <ostream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -118,17 +119,58 @@ TEST_P(BuiltinKernel, EveryInstructionSetGivesTheSameBits) {
   }
 }
 
-// Batch invariance: a row's result does not depend on the rows beside it.
+// Batch invariance: whether a row's result depends on the rows beside it. The first
+// number of rows with which row 100 of x differs from what it gives alone, 0 where
+// none does. x: 200 rows.
+template <class Matmul>
+std::int64_t FirstRowCountThatShows(const Matmul& matmul, const at::Tensor& x) {
+  const at::Tensor alone = matmul(x.narrow(0, 100, 1));
+  for (std::int64_t m = 1; m <= 64; ++m) {
+    // First, last, and in the middle of its batch.
+    for (const std::int64_t before : {std::int64_t{0}, m - 1, m / 2}) {
+      if (!SameBits(matmul(x.narrow(0, 100 - before, m)).narrow(0, before, 1), alone)) return m;
+    }
+  }
+  return SameBits(matmul(x).narrow(0, 100, 1), alone) ? 0 : x.size(0);
+}
+
 TEST_P(BuiltinKernel, ARowGivesTheSameBitsInAnyBatch) {
+  const IsaScope scope;
   const auto kernel = MakeInt4Matmul({GetParam().family}, RandomLayer(GetParam().format, {.k = 512, .n = 136}, 5));
   const at::Tensor x = RandomActivations(200, 512, at::kHalf, 6);
-  const at::Tensor all = kernel->ForwardOrdered(x);
-  for (const std::int64_t m : {1, 2, 3, 4, 5, 6, 7, 17, 97}) {
-    const at::Tensor part = kernel->ForwardOrdered(x.narrow(0, 100, m));
-    EXPECT_TRUE(SameBits(part, all.narrow(0, 100, m))) << "m = " << m;
+  const auto matmul = [&](const at::Tensor& rows) { return kernel->ForwardOrdered(rows); };
+  for (const cpu::Isa isa : cpu::SupportedIsas()) {
+    if (isa == cpu::Isa::kPortable) continue;  // slow, and the same bits: above
+    cpu::SetActiveIsa(isa);
+    EXPECT_EQ(FirstRowCountThatShows(matmul, x), 0) << cpu::NameOf(isa);
   }
-  // Control: another row has other bits.
-  EXPECT_FALSE(SameBits(all.narrow(0, 100, 1), all.narrow(0, 101, 1)));
+  // Controls: a kernel that splits K from six rows on is seen there, and another
+  // row has other bits.
+  const auto split_from_six = [&](const at::Tensor& rows) {
+    if (rows.size(0) < 6) return matmul(rows);
+    at::Tensor upper = rows.clone(), lower = rows.clone();
+    upper.narrow(1, 256, 256).zero_();
+    lower.narrow(1, 0, 256).zero_();
+    return matmul(upper).add(matmul(lower));
+  };
+  EXPECT_EQ(FirstRowCountThatShows(split_from_six, x), 6);
+  EXPECT_FALSE(SameBits(matmul(x.narrow(0, 100, 1)), matmul(x.narrow(0, 101, 1))));
+}
+
+// --batch-invariant: the kernels of the CPU that are so say so and are what they are
+// without; the others refuse.
+TEST_P(BuiltinKernel, BatchInvarianceIsGrantedToThoseThatHaveIt) {
+  const QuantizedLinear layer = RandomLayer(GetParam().format, {.k = 256, .n = 64}, 5);
+  KernelRequest request = {GetParam().family};
+  request.batch_invariant = true;
+  if (std::string(GetParam().family) == "gptq") {
+    EXPECT_FALSE(MakeInt4Matmul({"gptq"}, layer)->identity().batch_invariant);
+    EXPECT_THROW(MakeInt4Matmul(request, layer), std::invalid_argument);
+    return;
+  }
+  const auto kernel = MakeInt4Matmul(request, layer);
+  EXPECT_TRUE(kernel->identity().batch_invariant);
+  EXPECT_EQ(kernel->identity().op, MakeInt4Matmul({GetParam().family}, layer)->identity().op);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, BuiltinKernel,
@@ -173,10 +215,12 @@ TEST_F(ArrivalOrder, TheDeterministicSwitchEndsIt) {
 
 // The operator keeps PyTorch's convention by itself, for a user who calls it by name.
 TEST_F(ArrivalOrder, TheOperatorFollowsTheSwitchToo) {
-  const QuantizedLinear layer = RandomLayer(Format::kGptq, {.k = 1024, .n = 256, .symmetric = true}, 1);
+  const QuantizedLinear layer = RandomLayer(Format::kGptq, {.k = 1024, .n = 256}, 1);
   const at::Tensor x = RandomActivations(256, 1024, at::kHalf, 2);
   const at::Tensor zeros = at::full({8, 256}, 8, at::kByte);
-  const auto call = [&] { return cpu::GptqGemm(x, layer.qweight, zeros, layer.scales, std::nullopt, 256); };
+  // Any words are weights.
+  const at::Tensor words = layer.qweight.view({4, 128, 64});
+  const auto call = [&] { return cpu::GptqGemm(x, words, zeros, layer.scales, std::nullopt, 256); };
   EXPECT_THAT(RunRepeated(call, Runs(200)), IsNondeterministic());
   const DeterministicScope scope;
   EXPECT_THAT(RunRepeated(call, Runs(200)), IsBitExact());

@@ -1,5 +1,6 @@
 // The loops on raw memory: nothing is written beside the result, and no pointer
 // needs an alignment.
+#include <c10/util/Half.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,40 +11,45 @@
 
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/int4_pack.h"
 #include "tests/kernels/random_layer.h"
 
 namespace kernels::cpu {
 namespace {
 
+float FloatOf(std::uint16_t half) { return static_cast<float>(c10::Half(half, c10::Half::from_bits())); }
+
 using Gemm = void (*)(const Weights&, const std::uint16_t*, std::int64_t, std::uint16_t*);
 
-// A layer in either layout, with a zero point of 8 and a scale of 1 / 64, padded
-// with codes that would show: 15.
+// A layer with a zero point of 8 and a scale of 1 / 64, padded with codes that
+// would show: 15.
 struct Layer {
-  Layer(WordLayout layout, std::int64_t k, std::int64_t n) {
-    weights.layout = layout;
+  Layer(std::int64_t k, std::int64_t n) {
     weights.k = k;
     weights.n = n;
-    const std::int64_t padded = weights.padded_n(), groups = k / weights.group_size;
+    padded = weights.padded_n();
     Random random(11);
-    std::vector<std::uint8_t> codes(static_cast<std::size_t>(k * padded), 15);
+    codes.assign(static_cast<std::size_t>(k * padded), 15);
     for (std::int64_t row = 0; row < k; ++row) {
-      for (std::int64_t col = 0; col < n; ++col)
-        codes[row * padded + col] = static_cast<std::uint8_t>(random.Below(16));
+      for (std::int64_t col = 0; col < n; ++col) code(row, col) = static_cast<std::uint8_t>(random.Below(16));
     }
-    words = layout == WordLayout::kAlongK ? PackGptq(codes, k, padded) : PackAwq(codes, k, padded);
-    zeros.assign(static_cast<std::size_t>(groups * padded), 8);
+    words.assign(static_cast<std::size_t>(k / 8 * padded), 0);
+    for (std::int64_t row = 0; row < k; ++row) {
+      for (std::int64_t col = 0; col < padded; ++col) {
+        words[(col / kTileColumns * (k / 8) + row / 8) * kTileColumns + col % kTileColumns] |=
+            std::uint32_t{code(row, col)} << ShiftOf(static_cast<int>(row % 8));
+      }
+    }
+    zeros.assign(static_cast<std::size_t>(k / weights.group_size * padded), 8);
     constexpr std::uint16_t kOneSixtyFourth = 0x2400;
     scales.assign(zeros.size(), kOneSixtyFourth);
-    weights.words = reinterpret_cast<const std::uint32_t*>(words.data());
+    weights.words = words.data();
     weights.zeros = zeros.data();
     weights.scales = scales.data();
-    const bool along_k = layout == WordLayout::kAlongK;
-    weights.tile_stride = along_k ? kTileAlongK : kTileAlongN / 8;
-    weights.row_stride = along_k ? padded : padded / 8;
   }
-  std::vector<std::int32_t> words;
+  std::uint8_t& code(std::int64_t row, std::int64_t col) { return codes[static_cast<std::size_t>(row * padded + col)]; }
+  std::int64_t padded = 0;
+  std::vector<std::uint8_t> codes;  // [k, padded]
+  std::vector<std::uint32_t> words;
   std::vector<std::uint8_t> zeros;
   std::vector<std::uint16_t> scales;
   Weights weights;
@@ -51,7 +57,6 @@ struct Layer {
 
 struct Case {
   const char* name;
-  WordLayout layout;
   Gemm gemm;
 };
 
@@ -66,7 +71,7 @@ TEST_P(RawGemm, WritesTheResultAndNothingElse) {
     SetActiveIsa(isa);
     // Columns of a whole tile, of a part of one, and of one and a part.
     for (const std::int64_t n : {8, 64, 72, 128, 136, 200}) {
-      const Layer layer(GetParam().layout, 256, n);
+      const Layer layer(256, n);
       for (const std::int64_t m : {1, 5, 100}) {
         // One element off every alignment.
         std::vector<std::uint16_t> x_storage(static_cast<std::size_t>(m * 256 + 1), 0x3C00);  // 1.0
@@ -90,26 +95,19 @@ TEST_P(RawGemm, WritesTheResultAndNothingElse) {
 
 // All-ones input: a column's result is the sum of its (q - 8) / 64, which fp16 holds exactly.
 TEST_P(RawGemm, SumsOfAColumnByHand) {
-  const Layer layer(GetParam().layout, 128, 72);
-  const auto codes = GetParam().layout == WordLayout::kAlongK ? UnpackGptq(layer.words, 128, layer.weights.padded_n())
-                                                              : UnpackAwq(layer.words, 128, layer.weights.padded_n());
+  Layer layer(128, 72);
   std::vector<std::uint16_t> x(128, 0x3C00), y(72);
   GetParam().gemm(layer.weights, x.data(), 1, y.data());
   for (std::int64_t n = 0; n < 72; ++n) {
     int sum = 0;
-    for (std::int64_t k = 0; k < 128; ++k) sum += codes[k * layer.weights.padded_n() + n] - 8;
-    const std::uint16_t eight[8] = {y[n]};
-    float floats[8];
-    PortableMicrokernels(WordLayout::kAlongK).half_to_float(eight, floats, 8);
-    EXPECT_EQ(floats[0], static_cast<float>(sum) / 64) << n;
+    for (std::int64_t k = 0; k < 128; ++k) sum += layer.code(k, n) - 8;
+    EXPECT_EQ(FloatOf(y[n]), static_cast<float>(sum) / 64) << n;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Gemms, RawGemm,
-                         testing::Values(Case{"ordered_along_k", WordLayout::kAlongK, OrderedGemm},
-                                         Case{"ordered_along_n", WordLayout::kAlongN, OrderedGemm},
-                                         Case{"split_k_ordered", WordLayout::kAlongK, SplitKGemmOrdered},
-                                         Case{"split_k_arrival", WordLayout::kAlongK, SplitKGemmArrival}),
+                         testing::Values(Case{"ordered", OrderedGemm}, Case{"split_k_ordered", SplitKGemmOrdered},
+                                         Case{"split_k_arrival", SplitKGemmArrival}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(HalfArithmetic, EveryInstructionSetRoundsAndAddsAlike) {
@@ -123,13 +121,13 @@ TEST(HalfArithmetic, EveryInstructionSetRoundsAndAddsAlike) {
     values.push_back(static_cast<float>(random.Uniform(-1e-4, 1e-4)));
   }
   const auto count = static_cast<std::ptrdiff_t>(values.size());
-  const Microkernels& portable = PortableMicrokernels(WordLayout::kAlongK);
+  const Microkernels& portable = PortableMicrokernels();
   std::vector<std::uint16_t> expected(values.size()), expected_sum(values.size());
   portable.float_to_half(values.data(), expected.data(), count);
   expected_sum.assign(expected.rbegin(), expected.rend());
   portable.accumulate_half(values.data(), expected_sum.data(), count);
   for (const Isa isa : SupportedIsas()) {
-    const Microkernels& kernels = MicrokernelsFor(isa, WordLayout::kAlongK);
+    const Microkernels& kernels = MicrokernelsFor(isa);
     std::vector<std::uint16_t> halves(values.size());
     kernels.float_to_half(values.data(), halves.data(), count);
     EXPECT_EQ(halves, expected) << NameOf(isa);

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "kernels/int4_matmul.h"
@@ -37,6 +38,10 @@ QuantizedLinear RandomLayer(Format format, const LayerShape& shape, std::uint64_
 
 // [m, k] in -2..2 of the dtype given.
 at::Tensor RandomActivations(std::int64_t m, std::int64_t k, at::ScalarType dtype, std::uint64_t seed);
+
+// The provider that needs no op library, for a test of this project's kernels on
+// a machine that has one: "auto" would take the library's.
+inline const char* OwnProvider(std::string_view family) { return family == "tinygemm" ? "aten" : "builtin"; }
 
 }  // namespace kernels
 

@@ -1,7 +1,8 @@
-// Decode attention: one query row, the whole context, split over blocks.
-#include <cfloat>
-
+// Decode attention: one query row, the whole context, split over blocks. On the
+// ordinary units, for what attention_mma.cu does not take.
+#include "suites/model/cuda/attention_common.cuh"
 #include "suites/model/cuda/attention_plan.h"
+#include "suites/model/cuda/chain.cuh"
 #include "suites/model/cuda/launch.h"
 #include "suites/model/cuda/numeric.cuh"
 
@@ -11,20 +12,6 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 constexpr int kKeysAtOnce = 4;
-constexpr float kLog2E = 1.44269504f;
-
-// 16 bytes to shared memory in the background; zero where `valid` is false, and
-// then nothing is read.
-__device__ void CopyAsync(void* to, const void* from, bool valid) {
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
-}
-__device__ void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kLeft>
-__device__ void WaitForCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
-}
 
 // Sums v[i] over the lanes that differ in the bits below 2 kMask. While there is
 // more than one value, each step leaves a lane half of them; v[0 .. ] are then
@@ -52,52 +39,13 @@ struct Tile {
   static constexpr int kElements = 16 / sizeof(T);  // of one 16-byte access
   static constexpr int kLanes = D / kElements;      // that read one row
   static constexpr int kRows = kThreads / kLanes;   // read at once
-  // Of one partial result in the workspace: sums, then maxima, then totals.
-  static constexpr int kPartial = G * D + 2 * G;
-  static std::size_t SharedBytes(const AttentionPlan& plan) {
-    const std::size_t tiles = 2 * static_cast<std::size_t>(plan.chunk) * D * sizeof(T);
-    const std::size_t scores = static_cast<std::size_t>(plan.chunk) * G * sizeof(float);
-    const std::size_t weights = 2 * static_cast<std::size_t>(plan.count) * G * sizeof(float);
-    return (tiles + scores > weights ? tiles + scores : weights) + 2 * G * sizeof(float);
+  static std::size_t SharedBytes(int chunks) {
+    const std::size_t tiles = 2 * static_cast<std::size_t>(kChunk) * D * sizeof(T);
+    const std::size_t scores = static_cast<std::size_t>(kChunk) * G * sizeof(float);
+    const std::size_t factors = 2 * static_cast<std::size_t>(chunks) * G * sizeof(float);
+    return (tiles + scores > factors ? tiles + scores : factors) + 2 * G * sizeof(float);
   }
 };
-
-// Puts the partial results of `count` chunks together, in ascending order.
-template <class T, int D, int G>
-__device__ void Combine(const float* partials, int count, float* shared, T* out, int head_dim, int heads) {
-  using Shape = Tile<T, D, G>;
-  // Each chunk's factor, and its total times that.
-  float* factors = shared;
-  float* totals = shared + count * G;
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  for (int g = warp; g < G; g += kWarps) {
-    float largest = -INFINITY;
-    for (int c = lane; c < count; c += 32) {
-      largest = fmaxf(largest, __ldcg(partials + c * Shape::kPartial + G * D + g));
-    }
-    for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, mask));
-    for (int c = lane; c < count; c += 32) {
-      const float* partial = partials + c * Shape::kPartial + G * D;
-      const float factor = exp2f((__ldcg(partial + g) - largest) * kLog2E);
-      factors[c * G + g] = factor;
-      totals[c * G + g] = factor * __ldcg(partial + G + g);
-    }
-  }
-  __syncthreads();
-  for (int i = threadIdx.x; i < G * D; i += kThreads) {
-    const int g = i / D;
-    const int d = i % D;
-    float sum = 0;
-    float total = 0;
-#pragma unroll 8
-    for (int c = 0; c < count; ++c) {
-      sum = fmaf(factors[c * G + g], __ldcg(partials + c * Shape::kPartial + i), sum);
-      total += totals[c * G + g];
-    }
-    if (g < heads && d < head_dim) out[g * head_dim + d] = Narrow<T>(sum / total);
-  }
-}
 
 // Block (chunk, kv_head, heads): up to G query heads of one key-value head.
 template <class T, int D, int G>
@@ -107,26 +55,27 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
   constexpr int kLanes = Shape::kLanes;
   constexpr int kRows = Shape::kRows;
   extern __shared__ __align__(16) unsigned char shared[];
-  __shared__ bool is_last;
 
+  LetNextLaunchBegin();
+  WaitForLaunchesAhead();
   const int length = args.state->position + 1;
-  const AttentionPlan plan = PlanAttention(length, sizeof(T));
+  const int count = ChunksOf(length);
   const int chunk = blockIdx.x;
-  if (chunk >= plan.count) return;
-  const int first = chunk * plan.chunk;
-  const int valid = min(plan.chunk, length - first);
+  if (chunk >= count) return;
+  const int first = chunk * kChunk;
+  const int valid = min(kChunk, length - first);
   T* keys = reinterpret_cast<T*>(shared);
-  T* values = keys + plan.chunk * D;
-  float* scores = reinterpret_cast<float*>(values + plan.chunk * D);  // [chunk][G]
-  float* maxima = scores + plan.chunk * G;                            // [G]
-  float* totals = maxima + G;                                         // [G]
+  T* values = keys + kChunk * D;
+  float* scores = reinterpret_cast<float*>(values + kChunk * D);  // [chunk][G]
+  float* maxima = scores + kChunk * G;                            // [G]
+  float* totals = maxima + G;                                     // [G]
 
   const int kv_head = blockIdx.y;
   const int group = args.q_heads / args.kv_heads;
   const int first_head = kv_head * group + blockIdx.z * G;
   const int heads = min(G, group - static_cast<int>(blockIdx.z) * G);
   const std::int64_t origin = (kv_head * args.capacity + first) * D;
-  const int tile_words = plan.chunk * kLanes;
+  const int tile_words = kChunk * kLanes;
   for (int part = 0; part < 2; ++part) {
     const T* from = static_cast<const T*>(part == 0 ? args.keys : args.values) + origin;
     T* to = part == 0 ? keys : values;
@@ -153,7 +102,7 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
 
   WaitForCopies<1>();
   __syncthreads();
-  for (int base = row_of_thread * kKeysAtOnce; base < plan.chunk; base += kRows * kKeysAtOnce) {
+  for (int base = row_of_thread * kKeysAtOnce; base < kChunk; base += kRows * kKeysAtOnce) {
     constexpr int kCount = kKeysAtOnce * G;
     float dots[kCount];
 #pragma unroll
@@ -184,11 +133,11 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
 
   for (int g = warp; g < G; g += kWarps) {
     float largest = -INFINITY;
-    for (int i = lane; i < plan.chunk; i += 32) largest = fmaxf(largest, scores[i * G + g]);
+    for (int i = lane; i < kChunk; i += 32) largest = fmaxf(largest, scores[i * G + g]);
     for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, mask));
     const float shift = largest == -INFINITY ? 0.0f : largest;
     float total = 0;
-    for (int i = lane; i < plan.chunk; i += 32) {
+    for (int i = lane; i < kChunk; i += 32) {
       const float weight = exp2f((scores[i * G + g] - shift) * kLog2E);
       scores[i * G + g] = weight;
       total += weight;
@@ -235,61 +184,38 @@ __global__ void __launch_bounds__(kThreads) DecodeAttentionKernel(DecodeAttentio
 
   const int slot = kv_head * gridDim.z + blockIdx.z;
   T* out = static_cast<T*>(args.out) + first_head * args.head_dim;
-  float* partials = args.workspace + static_cast<std::int64_t>(slot) * max_chunks * Shape::kPartial;
-  float* partial = partials + chunk * Shape::kPartial;
+  constexpr int kPartial = PartialFloats(G, D);
+  float* partials = args.workspace + static_cast<std::int64_t>(slot) * max_chunks * kPartial;
+  float* partial = partials + chunk * kPartial;
   for (int i = threadIdx.x; i < G * D; i += kThreads) {
     float sum = 0;
 #pragma unroll
     for (int w = 0; w < kWarps; ++w) sum += of_warps[w * G * D + i];
     const int g = i / D;
-    if (plan.count > 1) {
+    if (count > 1) {
       partial[i] = sum;
     } else if (g < heads && i % D < args.head_dim) {
       out[g * args.head_dim + i % D] = Narrow<T>(sum / totals[g]);
     }
   }
-  if (plan.count == 1) return;
+  if (count == 1) return;
   if (threadIdx.x < G) {
-    partial[G * D + threadIdx.x] = maxima[threadIdx.x];
+    partial[G * D + threadIdx.x] = maxima[threadIdx.x] * kLog2E;
     partial[G * D + G + threadIdx.x] = totals[threadIdx.x];
   }
-
-  // Whichever block is last finds all partial results written.
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    is_last = atomicAdd(args.arrived + slot, 1u) == static_cast<unsigned>(plan.count) - 1;
-    if (is_last) args.arrived[slot] = 0;
-  }
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
-  Combine<T, D, G>(partials, plan.count, reinterpret_cast<float*>(shared), out, args.head_dim, heads);
+  if (!IsLastToArrive(args.arrived + slot, count)) return;
+  CombineParts<T, D, kThreads>(partials, count, G, heads, args.head_dim, reinterpret_cast<float*>(shared), out);
 }
 
 template <class T, int D, int G>
 void Launch(const DecodeAttentionArgs& args, cudaStream_t stream) {
-  const AttentionPlan plan = LargestAttentionPlan(static_cast<int>(args.max_length), sizeof(T));
-  const std::size_t bytes = Tile<T, D, G>::SharedBytes(plan);
-  // More than 48 KiB must be asked for, once on each device: the call is slow.
-  constexpr int kDevices = 64;
-  static std::size_t allowed_on[kDevices] = {};
-  int device = 0;
-  cudaGetDevice(&device);
-  std::size_t& allowed = allowed_on[device % kDevices];
-  if (bytes > std::size_t{48} << 10 && bytes > allowed) {
-    if (const cudaError_t error = cudaFuncSetAttribute(
-            DecodeAttentionKernel<T, D, G>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-        error != cudaSuccess) {
-      throw std::runtime_error("attention: " + std::to_string(bytes) +
-                               " bytes of shared memory: " + cudaGetErrorString(error));
-    }
-    allowed = bytes;
-  }
+  constexpr auto kKernel = DecodeAttentionKernel<T, D, G>;
+  const int chunks = ChunksOf(static_cast<int>(args.max_length));
+  const std::size_t bytes = Tile<T, D, G>::SharedBytes(chunks);
   const int group = args.q_heads / args.kv_heads;
-  const dim3 grid(static_cast<unsigned>(plan.count), static_cast<unsigned>(args.kv_heads),
+  const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>(args.kv_heads),
                   static_cast<unsigned>((group + G - 1) / G));
-  DecodeAttentionKernel<T, D, G><<<grid, kThreads, bytes, stream>>>(args, plan.count);
+  LaunchInChain<kKernel>(grid, dim3(kThreads), bytes, stream, 0, args, chunks);
   CheckLaunch("attention");
 }
 
@@ -310,28 +236,43 @@ void LaunchGroup(const DecodeAttentionArgs& args, cudaStream_t stream) {
 }  // namespace
 
 void LaunchDecodeAttention(Precision precision, const DecodeAttentionArgs& args, cudaStream_t stream) {
+  if (AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, args.padded_head_dim)) {
+    return LaunchMmaAttention(precision, nullptr, args, stream);
+  }
   WithElement(precision, [&]<class T>(T) {
     switch (args.padded_head_dim) {
       case 32:
         return LaunchGroup<T, 32>(args, stream);
       case 64:
-        return LaunchGroup<T, 64>(args, stream);
+        if constexpr (sizeof(T) == 4) return LaunchGroup<T, 64>(args, stream);
+        [[fallthrough]];
       case 128:
-        return LaunchGroup<T, 128>(args, stream);
+        if constexpr (sizeof(T) == 4) return LaunchGroup<T, 128>(args, stream);
+        [[fallthrough]];
       default:
         throw std::invalid_argument("attention: the padded head_dim is not 32, 64 or 128");
     }
   });
 }
 
+void LaunchRopeAttention(Precision precision, const RopeArgs& rope, const DecodeAttentionArgs& args,
+                         cudaStream_t stream) {
+  if (AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, args.padded_head_dim)) {
+    return LaunchMmaAttention(precision, &rope, args, stream);
+  }
+  LaunchRope(precision, rope, stream);
+  LaunchDecodeAttention(precision, args, stream);
+}
+
 std::size_t DecodeAttentionWorkspace(Precision precision, std::int64_t max_length, int q_heads, int kv_heads,
                                      int padded_head_dim) {
-  const int element = precision == Precision::kFp32 ? 4 : 2;
   const int group = q_heads / kv_heads;
   const int at_once = HeadsAtOnce(group);
   const std::size_t slots = static_cast<std::size_t>(kv_heads) * ((group + at_once - 1) / at_once);
-  const std::size_t partial = static_cast<std::size_t>(at_once) * (padded_head_dim + 2);
-  return slots * LargestAttentionPlan(static_cast<int>(max_length), element).count * partial * sizeof(float);
+  const bool on_tensor_cores = AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, padded_head_dim);
+  const int parts = on_tensor_cores ? kShares : ChunksOf(static_cast<int>(max_length));
+  return slots * static_cast<std::size_t>(parts) * static_cast<std::size_t>(PartialFloats(at_once, padded_head_dim)) *
+         sizeof(float);
 }
 
 }  // namespace suites::internal

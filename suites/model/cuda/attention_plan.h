@@ -13,30 +13,32 @@
 
 namespace suites::internal {
 
-struct AttentionPlan {
-  int chunk = 0;  // positions of a chunk; the last one may hold fewer
-  int count = 0;  // chunks
-};
-
-// A short context takes smaller chunks, so that there is work for all
-// multiprocessors; a float32 chunk must fit into shared memory.
-inline constexpr int kSmallChunk = 64;
-inline constexpr int kLargeChunk = 128;
-inline constexpr int kLongContext = 2048;
-
-SUITES_HOST_DEVICE constexpr AttentionPlan PlanAttention(int length, int element_bytes) {
-  AttentionPlan plan;
-  plan.chunk = element_bytes == 2 && length > kLongContext ? kLargeChunk : kSmallChunk;
-  plan.count = (length + plan.chunk - 1) / plan.chunk;
-  return plan;
+// Tensor cores take the two narrow types, in heads that fill their products.
+constexpr bool AttendsOnTensorCores(int element_bytes, int padded_head_dim) {
+  return element_bytes == 2 && padded_head_dim >= 64;
 }
 
-// The most chunks, and the largest, of any context of up to `capacity` positions.
-constexpr AttentionPlan LargestAttentionPlan(int capacity, int element_bytes) {
-  const AttentionPlan whole = PlanAttention(capacity, element_bytes);
-  const AttentionPlan small = PlanAttention(capacity < kLongContext ? capacity : kLongContext, element_bytes);
-  return {whole.chunk, whole.count > small.count ? whole.count : small.count};
+// On tensor cores: the context in tiles of 16 positions, dealt out in turn to the
+// blocks of a key-value head, and of a block's tiles to its warps: tile t is the
+// business of block t % kShares, of its warp t / kShares % kShareWarps.
+inline constexpr int kTile = 16;
+inline constexpr int kShares = 8;
+inline constexpr int kShareWarps = 8;
+
+// The position at which a warp's tile of round r begins; it has those below the length.
+SUITES_HOST_DEVICE constexpr int TileBegin(int share, int warp, int round) {
+  return ((round * kShareWarps + warp) * kShares + share) * kTile;
 }
+SUITES_HOST_DEVICE constexpr int TilesOfWarp(int share, int warp, int length) {
+  const int first = TileBegin(share, warp, 0);
+  constexpr int kStep = kTile * kShares * kShareWarps;
+  return first >= length ? 0 : (length - first + kStep - 1) / kStep;
+}
+
+// Else: chunks of it, each in the shared memory of a block as a whole.
+inline constexpr int kChunk = 64;
+
+SUITES_HOST_DEVICE constexpr int ChunksOf(int length) { return (length + kChunk - 1) / kChunk; }
 
 // The cache holds heads padded to a size that the kernel knows; 0: none fits.
 constexpr int PaddedHeadDim(int head_dim) {

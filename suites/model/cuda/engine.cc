@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/record_function.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
@@ -81,6 +82,7 @@ CudaEngine::CudaEngine(const Checkpoint& checkpoint, const Qwen3Options& options
   if (precision_ == Precision::kFp32) at::globalContext().setAllowTF32CuBLAS(false);
 
   const c10::cuda::CUDAStreamGuard guard(own_stream_);
+  attends_prompts_ = AttendsPromptsItself(precision_, static_cast<int>(config_.head_dim));
   LoadWeights(checkpoint, packed);
 
   RopeTable rope(config_, precision_);
@@ -369,6 +371,7 @@ void CudaEngine::TellTokens(const GenerationOptions& options, cudaStream_t strea
   generation.top10.resize(steps);
   std::vector<TokenScores> scores(steps);
   if (steps > 0) {
+    RECORD_FUNCTION("qwen3::token_scores", c10::ArrayRef<const c10::IValue>{});
     const at::Tensor on_device =
         at::empty({static_cast<std::int64_t>(steps * sizeof(TokenScores))}, OptionsOf(at::kByte));
     LaunchTokenScores(precision_, generation.step_logits.storage.get(), config_.vocab_size,

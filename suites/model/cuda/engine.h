@@ -114,19 +114,20 @@ class CudaEngine final : public Qwen3Engine {
                     const kernels::Int4Matmul* matmul = nullptr, const at::Tensor& x = {});
   void Observe(const Pass& pass, const Site& site, const at::Tensor& output);
 
-  // The residual stream after the last layer.
+  // The residual stream after the last layer; of a decode step normalized, for the head.
   at::Tensor Forward(const Pass& pass);
   at::Tensor Embed(const Pass& pass);
+  Tensors EmbedNorm(const Pass& pass);  // of a decode step
   at::Tensor Norm(const Pass& pass, const Site& site, const at::Tensor& x, const at::Tensor& weight);
   // hidden + y, and that normalized with `weight`.
   Tensors AddNorm(const Pass& pass, int layer, const Site& norm, const at::Tensor& hidden, const at::Tensor& y,
                   const at::Tensor& weight);
   at::Tensor Add(const Pass& pass, int layer, const at::Tensor& hidden, const at::Tensor& y);
   at::Tensor Project(const Pass& pass, int layer, const CudaProjection& projection, const at::Tensor& x);
-  at::Tensor Rotate(const Pass& pass, int index, const Layer& layer, const at::Tensor& qkv);
-  at::Tensor Attend(const Pass& pass, int index, const Layer& layer, const at::Tensor& rotated);
+  RopeArgs RopeOf(const Pass& pass, const Layer& layer, const at::Tensor& qkv, at::Tensor& out) const;
+  at::Tensor Attend(const Pass& pass, int index, const Layer& layer, const at::Tensor& qkv);
   at::Tensor SiluMul(const Pass& pass, int index, const at::Tensor& gate_up);
-  at::Tensor Head(const Pass& pass, const at::Tensor& hidden);
+  at::Tensor Head(const Pass& pass, const at::Tensor& hidden);  // what Forward() has of a row, or of some
   void Sample(const Pass& pass, const at::Tensor& logits);
 
   ModelConfig config_;
@@ -135,6 +136,7 @@ class CudaEngine final : public Qwen3Engine {
   std::int64_t prefill_chunk_;
   kernels::KernelRequest kernel_;
   AttentionBackend attention_;
+  bool attends_prompts_ = false;  // by its own kernel, where that is the default
   bool eager_;
   c10::Device device_;
   int padded_head_dim_;

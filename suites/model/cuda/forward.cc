@@ -6,7 +6,6 @@
 
 #include <cmath>
 
-#include "suites/model/cuda/attention_plan.h"
 #include "suites/model/cuda/engine.h"
 #include "suites/model/projection.h"
 
@@ -82,6 +81,18 @@ at::Tensor CudaEngine::Embed(const Pass& pass) {
   })[0];
 }
 
+CudaEngine::Tensors CudaEngine::EmbedNorm(const Pass& pass) {
+  return Operation(pass, {{-1, "embedding"}, {0, "input_norm"}}, [&] {
+    QWEN3_SCOPE("embedding_rms_norm");
+    at::Tensor row = Empty(1, config_.hidden_size);
+    at::Tensor normal = Empty(1, config_.hidden_size);
+    LaunchEmbeddingRmsNorm(precision_, embedding_.const_data_ptr(), pass.ids, state(),
+                           layers_.front().input_norm.const_data_ptr(), static_cast<float>(config_.rms_norm_eps),
+                           row.mutable_data_ptr(), normal.mutable_data_ptr(), config_.hidden_size, pass.stream);
+    return Tensors{row, normal};
+  });
+}
+
 at::Tensor CudaEngine::Norm(const Pass& pass, const Site& site, const at::Tensor& x, const at::Tensor& weight) {
   return Operation(pass, {site}, [&] {
     QWEN3_SCOPE("rms_norm");
@@ -135,42 +146,88 @@ at::Tensor CudaEngine::Project(const Pass& pass, int layer, const CudaProjection
   })[0];
 }
 
-at::Tensor CudaEngine::Rotate(const Pass& pass, int index, const Layer& layer, const at::Tensor& qkv) {
-  return Operation(pass, {{index, "rope"}}, [&] {
-    QWEN3_SCOPE("qk_norm_rope");
-    at::Tensor out = at::empty(qkv.sizes(), qkv.options());
-    RopeArgs args;
-    args.qkv = qkv.const_data_ptr();
-    args.out = out.mutable_data_ptr();
-    args.keys = layer.keys.mutable_data_ptr();
-    args.values = layer.values.mutable_data_ptr();
-    args.q_norm = layer.q_norm.const_data_ptr();
-    args.k_norm = layer.k_norm.const_data_ptr();
-    args.cosine = cosine_.const_data_ptr<float>();
-    args.sine = sine_.const_data_ptr<float>();
-    args.state = pass.decode ? state() : nullptr;
-    args.first = pass.past;
-    args.rows = pass.rows;
-    args.capacity = max_positions_;
-    args.q_heads = static_cast<int>(config_.num_attention_heads);
-    args.kv_heads = static_cast<int>(config_.num_key_value_heads);
-    args.head_dim = static_cast<int>(config_.head_dim);
-    args.padded_head_dim = padded_head_dim_;
-    args.eps = static_cast<float>(config_.rms_norm_eps);
-    LaunchRope(precision_, args, pass.stream);
-    return Tensors{out};
-  })[0];
+RopeArgs CudaEngine::RopeOf(const Pass& pass, const Layer& layer, const at::Tensor& qkv, at::Tensor& out) const {
+  RopeArgs args;
+  args.qkv = qkv.const_data_ptr();
+  args.out = out.mutable_data_ptr();
+  args.keys = layer.keys.mutable_data_ptr();
+  args.values = layer.values.mutable_data_ptr();
+  args.q_norm = layer.q_norm.const_data_ptr();
+  args.k_norm = layer.k_norm.const_data_ptr();
+  args.cosine = cosine_.const_data_ptr<float>();
+  args.sine = sine_.const_data_ptr<float>();
+  args.state = pass.decode ? state() : nullptr;
+  args.first = pass.past;
+  args.rows = pass.rows;
+  args.capacity = max_positions_;
+  args.q_heads = static_cast<int>(config_.num_attention_heads);
+  args.kv_heads = static_cast<int>(config_.num_key_value_heads);
+  args.head_dim = static_cast<int>(config_.head_dim);
+  args.padded_head_dim = padded_head_dim_;
+  args.eps = static_cast<float>(config_.rms_norm_eps);
+  return args;
 }
 
-at::Tensor CudaEngine::Attend(const Pass& pass, int index, const Layer& layer, const at::Tensor& rotated) {
+at::Tensor CudaEngine::Attend(const Pass& pass, int index, const Layer& layer, const at::Tensor& qkv) {
+  const bool fused = pass.decode && attention_ == AttentionBackend::kDefault;
   const std::int64_t heads = config_.num_attention_heads;
   const std::int64_t dim = config_.head_dim;
   const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
+  Tensors outputs;
+  if (fused) {
+    outputs = Operation(pass, {{index, "rope"}, {index, "attention"}}, [&] {
+      QWEN3_SCOPE("qk_norm_rope_attention");
+      at::Tensor rotated = at::empty(qkv.sizes(), qkv.options());
+      at::Tensor out = Empty(1, heads * dim);
+      const RopeArgs rope = RopeOf(pass, layer, qkv, rotated);
+      DecodeAttentionArgs args;
+      args.query = rope.out;
+      args.keys = rope.keys;
+      args.values = rope.values;
+      args.out = out.mutable_data_ptr();
+      args.workspace = static_cast<float*>(attention_workspace_.mutable_data_ptr());
+      args.arrived = static_cast<std::uint32_t*>(arrived_.mutable_data_ptr());
+      args.state = rope.state;
+      args.capacity = max_positions_;
+      args.max_length = pass.max_length;
+      args.q_heads = rope.q_heads;
+      args.kv_heads = rope.kv_heads;
+      args.head_dim = rope.head_dim;
+      args.padded_head_dim = padded_head_dim_;
+      args.scale = static_cast<float>(scale);
+      LaunchRopeAttention(precision_, rope, args, pass.stream);
+      return Tensors{rotated, out};
+    });
+  } else {
+    outputs = Operation(pass, {{index, "rope"}}, [&] {
+      QWEN3_SCOPE("qk_norm_rope");
+      at::Tensor rotated = at::empty(qkv.sizes(), qkv.options());
+      LaunchRope(precision_, RopeOf(pass, layer, qkv, rotated), pass.stream);
+      return Tensors{rotated};
+    });
+  }
   const auto by_backend = [&](AttentionBackend backend) {
     QWEN3_SCOPE("attention");
     // Never more of the cache than has been written.
     const std::int64_t positions = pass.past + pass.rows;
-    const at::Tensor query = rotated.narrow(1, 0, heads * dim).view({pass.rows, heads, dim});
+    if (backend == AttentionBackend::kDefault && attends_prompts_) {
+      at::Tensor out = Empty(pass.rows, heads * dim);
+      PrefillAttentionArgs args;
+      args.query = outputs[0].const_data_ptr();
+      args.keys = layer.keys.const_data_ptr();
+      args.values = layer.values.const_data_ptr();
+      args.out = out.mutable_data_ptr();
+      args.query_stride = outputs[0].size(1);
+      args.rows = pass.rows;
+      args.past = pass.past;
+      args.capacity = max_positions_;
+      args.q_heads = static_cast<int>(heads);
+      args.kv_heads = static_cast<int>(config_.num_key_value_heads);
+      args.scale = static_cast<float>(scale);
+      LaunchPrefillAttention(precision_, args, pass.stream);
+      return Tensors{out};
+    }
+    const at::Tensor query = outputs[0].narrow(1, 0, heads * dim).view({pass.rows, heads, dim});
     const at::Tensor keys = layer.keys.narrow(1, 0, positions).narrow(2, 0, dim);
     const at::Tensor values = layer.values.narrow(1, 0, positions).narrow(2, 0, dim);
     return Tensors{AttendByBackend(backend, query, keys, values, scale)};
@@ -181,28 +238,8 @@ at::Tensor CudaEngine::Attend(const Pass& pass, int index, const Layer& layer, c
       replay_sink_({pass.step, index, op}, [&] { return by_backend(which); }, nullptr, {});
     }
   }
-  return Operation(pass, {{index, "attention"}}, [&] {
-    if (!pass.decode || attention_ != AttentionBackend::kDefault) return by_backend(attention_);
-    QWEN3_SCOPE("attention");
-    at::Tensor out = Empty(1, heads * dim);
-    DecodeAttentionArgs args;
-    args.query = rotated.const_data_ptr();
-    args.keys = layer.keys.const_data_ptr();
-    args.values = layer.values.const_data_ptr();
-    args.out = out.mutable_data_ptr();
-    args.workspace = static_cast<float*>(attention_workspace_.mutable_data_ptr());
-    args.arrived = static_cast<std::uint32_t*>(arrived_.mutable_data_ptr());
-    args.state = state();
-    args.capacity = max_positions_;
-    args.max_length = pass.max_length;
-    args.q_heads = static_cast<int>(heads);
-    args.kv_heads = static_cast<int>(config_.num_key_value_heads);
-    args.head_dim = static_cast<int>(dim);
-    args.padded_head_dim = padded_head_dim_;
-    args.scale = static_cast<float>(scale);
-    LaunchDecodeAttention(precision_, args, pass.stream);
-    return Tensors{out};
-  })[0];
+  if (fused) return outputs[1];
+  return Operation(pass, {{index, "attention"}}, [&] { return by_backend(attention_); })[0];
 }
 
 at::Tensor CudaEngine::SiluMul(const Pass& pass, int index, const at::Tensor& gate_up) {
@@ -216,26 +253,37 @@ at::Tensor CudaEngine::SiluMul(const Pass& pass, int index, const at::Tensor& ga
 }
 
 at::Tensor CudaEngine::Forward(const Pass& pass) {
-  at::Tensor hidden = Embed(pass);
-  at::Tensor x = Norm(pass, {0, "input_norm"}, hidden, layers_.front().input_norm);
+  at::Tensor hidden, x;
+  if (pass.decode) {
+    const Tensors both = EmbedNorm(pass);
+    hidden = both[0];
+    x = both[1];
+  } else {
+    hidden = Embed(pass);
+    x = Norm(pass, {0, "input_norm"}, hidden, layers_.front().input_norm);
+  }
   const int count = static_cast<int>(layers_.size());
   for (int i = 0; i < count; ++i) {
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
-    x = Rotate(pass, i, layer, Project(pass, i, layer.qkv, x));
-    x = Project(pass, i, layer.o, Attend(pass, i, layer, x));
+    x = Attend(pass, i, layer, Project(pass, i, layer.qkv, x));
+    x = Project(pass, i, layer.o, x);
     Tensors both = AddNorm(pass, i, {i, "post_norm"}, hidden, x, layer.post_norm);
     x = SiluMul(pass, i, Project(pass, i, layer.gate_up, both[1]));
     x = Project(pass, i, layer.down, x);
-    if (i + 1 == count) return Add(pass, i, both[0], x);
-    both = AddNorm(pass, i, {i + 1, "input_norm"}, both[0], x, layers_[static_cast<std::size_t>(i) + 1].input_norm);
+    const bool is_last = i + 1 == count;
+    // The head wants one row of a prompt, and norms that alone.
+    if (is_last && !pass.decode) return Add(pass, i, both[0], x);
+    both = is_last ? AddNorm(pass, i, {-1, "final_norm"}, both[0], x, final_norm_)
+                   : AddNorm(pass, i, {i + 1, "input_norm"}, both[0], x,
+                             layers_[static_cast<std::size_t>(i) + 1].input_norm);
     hidden = both[0];
     x = both[1];
   }
-  return hidden;
+  return x;
 }
 
 at::Tensor CudaEngine::Head(const Pass& pass, const at::Tensor& hidden) {
-  const at::Tensor x = Norm(pass, {-1, "final_norm"}, hidden, final_norm_);
+  const at::Tensor x = pass.decode ? hidden : Norm(pass, {-1, "final_norm"}, hidden, final_norm_);
   return Operation(pass, {{-1, "lm_head"}}, [&] { return Tensors{DenseLinearOnDevice(x, head_)}; })[0];
 }
 

@@ -37,6 +37,12 @@ inline constexpr std::int64_t kMaxNormWidth = 4 * 8 * 1024;
 void LaunchAddRmsNorm(Precision precision, const void* x, const void* delta, const void* weight, float eps, void* sum,
                       void* y, std::int64_t rows, std::int64_t width, cudaStream_t stream);
 
+// The row of the token chosen last, and that normalized with `weight`: what
+// begins a decode step. `embedded` and y: [width].
+void LaunchEmbeddingRmsNorm(Precision precision, const void* table, const std::int64_t* ids, const DecodeState* state,
+                            const void* weight, float eps, void* embedded, void* y, std::int64_t width,
+                            cudaStream_t stream);
+
 // Normalizes and rotates the heads of q and k, copies those of v, and puts k and
 // v into the cache.
 struct RopeArgs {
@@ -53,7 +59,7 @@ struct RopeArgs {
   std::int64_t rows = 0;
   std::int64_t capacity = 0;
   int q_heads = 0, kv_heads = 0;
-  int head_dim = 0;  // even, at most 128
+  int head_dim = 0;  // a multiple of 8, at most 128
   int padded_head_dim = 0;
   float eps = 0;
 };
@@ -62,6 +68,11 @@ void LaunchRope(Precision precision, const RopeArgs& args, cudaStream_t stream);
 // y[r, i] = round(silu(gate) * up) with gate = x[r, i], up = x[r, width + i]; width a multiple of 8.
 void LaunchSiluMul(Precision precision, const void* x, void* y, std::int64_t rows, std::int64_t width,
                    cudaStream_t stream);
+
+// y[r] = sum_i x[i] weight[r, i], r < rows, one row of x, float32 sums; width a
+// multiple of 8. A sum's order depends on the width alone.
+void LaunchGemv(Precision precision, const void* x, const void* weight, void* y, std::int64_t rows, std::int64_t width,
+                cudaStream_t stream);
 
 // One row's attention over the cache, from position 0 to the state's. The
 // context is divided as attention_plan.h says; the partial results meet in
@@ -81,8 +92,30 @@ struct DecodeAttentionArgs {
   float scale = 0;
 };
 void LaunchDecodeAttention(Precision precision, const DecodeAttentionArgs& args, cudaStream_t stream);
+// LaunchRope() for one row by the state, then that, in one launch where tensor
+// cores attend: rope.out is args.query, the caches are the same, the bits are those of the two.
+void LaunchRopeAttention(Precision precision, const RopeArgs& rope, const DecodeAttentionArgs& args,
+                         cudaStream_t stream);
+// What both come to on tensor cores (AttendsOnTensorCores()); without a rotation where `rope` is null.
+void LaunchMmaAttention(Precision precision, const RopeArgs* rope, const DecodeAttentionArgs& args,
+                        cudaStream_t stream);
 std::size_t DecodeAttentionWorkspace(Precision precision, std::int64_t max_length, int q_heads, int kv_heads,
                                      int padded_head_dim);
+
+// Causal attention of `rows` rows that follow `past` positions; the cache holds
+// those of both. On sm_90 where this build has code for sm_90a, fp16 and bf16,
+// heads of 128: where AttendsPromptsItself(), on the current device.
+struct PrefillAttentionArgs {
+  const void* query = nullptr;  // [rows, query_stride], head h at 128 h; 16-byte aligned
+  const void* keys = nullptr;   // [kv_heads, capacity, 128]
+  const void* values = nullptr;
+  void* out = nullptr;  // [rows, q_heads, 128]
+  std::int64_t query_stride = 0, rows = 0, past = 0, capacity = 0;
+  int q_heads = 0, kv_heads = 0;
+  float scale = 0;
+};
+void LaunchPrefillAttention(Precision precision, const PrefillAttentionArgs& args, cudaStream_t stream);
+bool AttendsPromptsItself(Precision precision, int head_dim);
 
 // Takes the token of step state->step from one row of logits: forced[step]
 // where not negative, else the largest logit, the lowest id among equals, NaN

@@ -44,6 +44,11 @@ struct alignas(16) Pack {
 };
 template <class T>
 using Pack8 = Pack<T, 8>;
+// Two elements in one word.
+template <class T>
+struct alignas(2 * sizeof(T)) Pair {
+  T low, high;
+};
 
 inline void CheckLaunch(const char* kernel) {
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) {

@@ -1,11 +1,14 @@
 #include "suites/model/cuda/projection.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/record_function.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include <utility>
 
+#include "suites/model/cuda/launch.h"
 #include "suites/model/projection.h"
 
 namespace suites::internal {
@@ -14,11 +17,22 @@ namespace {
 // "self_attn.q_proj" -> "q_proj"
 std::string OpName(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
+Precision PrecisionOf(at::ScalarType type) {
+  return type == at::kHalf ? Precision::kFp16 : type == at::kBFloat16 ? Precision::kBf16 : Precision::kFp32;
+}
+
 }  // namespace
 
 at::Tensor DenseLinearOnDevice(const at::Tensor& x, const at::Tensor& weight) {
   RECORD_FUNCTION("qwen3::linear", c10::ArrayRef<const c10::IValue>{});
-  return at::mm(x, weight.t());
+  const auto aligned = [](const at::Tensor& tensor) {
+    return tensor.is_contiguous() && reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
+  };
+  if (x.size(0) != 1 || x.size(1) % 8 != 0 || !aligned(x) || !aligned(weight)) return at::mm(x, weight.t());
+  at::Tensor y = at::empty({1, weight.size(0)}, x.options());
+  LaunchGemv(PrecisionOf(x.scalar_type()), x.const_data_ptr(), weight.const_data_ptr(), y.mutable_data_ptr(),
+             weight.size(0), x.size(1), c10::cuda::getCurrentCUDAStream(x.device().index()).stream());
+  return y;
 }
 
 at::Tensor Multiply(const CudaProjection::Part& part, const at::Tensor& x) {

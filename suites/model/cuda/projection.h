@@ -52,7 +52,8 @@ class CudaProjection {
   std::vector<Part> parts_;
 };
 
-// y[M, N] = x[M, K] . weight[N, K]^T by cuBLAS, as "qwen3::linear".
+// y[M, N] = x[M, K] . weight[N, K]^T, as "qwen3::linear": one row by this
+// engine's own kernel, more by cuBLAS.
 at::Tensor DenseLinearOnDevice(const at::Tensor& x, const at::Tensor& weight);
 at::Tensor Multiply(const CudaProjection::Part& part, const at::Tensor& x);
 

@@ -1,4 +1,5 @@
 // From logits to tokens, logprobs and the top ten, without the host.
+#include "suites/model/cuda/chain.cuh"
 #include "suites/model/cuda/launch.h"
 #include "suites/model/cuda/numeric.cuh"
 
@@ -7,8 +8,9 @@ namespace {
 
 using Rank = unsigned long long;
 
-constexpr int kSampleThreads = 256;
-constexpr int kSampleElements = 2048;  // of one block
+constexpr int kSampleThreads = 128;
+constexpr int kSampleWidth = 8;  // of one thread
+constexpr int kSampleElements = kSampleThreads * kSampleWidth;
 constexpr int kScoreThreads = 1024;
 
 // Greater is better: by logit, then by lower id; a NaN is below every number,
@@ -41,18 +43,25 @@ __device__ Rank BlockGreatest(Rank rank) {
 template <class T>
 __global__ void SampleKernel(SampleArgs args) {
   __shared__ bool is_last;
+  LetNextLaunchBegin();
+  WaitForLaunchesAhead();
   const std::int32_t step = args.state->step;
   const T* logits = static_cast<const T*>(args.logits);
   T* kept = static_cast<T*>(args.state->rows) + step * args.vocab;
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kSampleElements;
+  const std::int64_t first =
+      static_cast<std::int64_t>(blockIdx.x) * kSampleElements + static_cast<std::int64_t>(threadIdx.x) * kSampleWidth;
+  const bool aligned = (reinterpret_cast<std::uintptr_t>(logits) | reinterpret_cast<std::uintptr_t>(kept)) % 16 == 0;
   Rank best = 0;
+  if (aligned && first + kSampleWidth <= args.vocab) {
+    const auto pack = *reinterpret_cast<const Pack8<T>*>(logits + first);
+    *reinterpret_cast<Pack8<T>*>(kept + first) = pack;
 #pragma unroll
-  for (int i = 0; i < kSampleElements / kSampleThreads; ++i) {
-    const std::int64_t id = first + i * kSampleThreads + threadIdx.x;
-    if (id >= args.vocab) continue;
-    const T logit = logits[id];
-    kept[id] = logit;
-    best = Greater(best, RankOf(Widen(logit), id));
+    for (int e = 0; e < kSampleWidth; ++e) best = Greater(best, RankOf(Widen(pack.value[e]), first + e));
+  } else {
+    for (std::int64_t id = first; id < first + kSampleWidth && id < args.vocab; ++id) {
+      kept[id] = logits[id];
+      best = Greater(best, RankOf(Widen(logits[id]), id));
+    }
   }
   best = BlockGreatest(best);
   if (threadIdx.x == 0) {
@@ -137,7 +146,8 @@ std::int64_t SampleBlocks(std::int64_t vocab) { return (vocab + kSampleElements 
 
 void LaunchSample(Precision precision, const SampleArgs& args, cudaStream_t stream) {
   WithElement(precision, [&]<class T>(T) {
-    SampleKernel<T><<<static_cast<unsigned>(SampleBlocks(args.vocab)), kSampleThreads, 0, stream>>>(args);
+    LaunchInChain<SampleKernel<T>>(dim3(static_cast<unsigned>(SampleBlocks(args.vocab))), dim3(kSampleThreads), 0,
+                                   stream, 0, args);
   });
   CheckLaunch("sampling");
 }

@@ -15,6 +15,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+import openvino_weights
+
 AWQ = [0, 2, 4, 6, 1, 3, 5, 7]
 
 
@@ -81,6 +83,8 @@ def plain(t, m):
 
 
 def dense_weights(folder, config, use_pickle):
+    if (folder / "openvino_model.xml").exists():
+        return openvino_weights.read(folder)
     t = {}
     for f in sorted(glob.glob(str(folder / "*.safetensors"))):
         t.update(load_file(f))
@@ -108,6 +112,8 @@ def dense_weights(folder, config, use_pickle):
         elif type(tensor) is not torch.Tensor and hasattr(tensor, "tensor_impl"):
             impl = tensor.tensor_impl
             weights[name] = tile(impl.packed_weight, impl.scale_and_zero, *tensor.shape)
+        elif type(tensor) is not torch.Tensor and hasattr(tensor, "scale_and_zero"):
+            weights[name] = tile(tensor.qdata, tensor.scale_and_zero, *tensor.shape)
         elif name.endswith(".weight"):
             weights[name] = tensor.float()
     return weights

@@ -88,6 +88,11 @@ TEST(CommandLineTest, FlagsOfAGpuAreRefusedOnTheCpu) {
   EXPECT_FALSE(Parse({"--device", "cuda", "--eager", "--attention", "flash"}).exit_code);
 }
 
+TEST(CommandLineTest, BatchInvarianceIsOffUnlessAsked) {
+  EXPECT_FALSE(Parse({}).options.batch_invariant);
+  EXPECT_TRUE(Parse({"--batch-invariant"}).options.batch_invariant);
+}
+
 TEST(CommandLineTest, AnOpLibraryMustBeThere) {
   EXPECT_THAT(RefusalOf({"--op-library", "/no/such/library.so"}), HasSubstr("/no/such/library.so"));
   EXPECT_FALSE(Parse({"--op-library", "/proc/self/exe"}).exit_code);

@@ -18,6 +18,8 @@
 #include <new>
 #include <numeric>
 #include <stdexcept>
+#include <string>
+#include <thread>
 
 #include "reporters/verdict.h"
 #include "suites/int4/controls.h"
@@ -193,7 +195,8 @@ TEST_F(EmbeddedModelTest, AVerdictNeedsItsKernelInTheProfile) {
   EXPECT_EQ(reporters::DeriveVerdict(control).outcome, Outcome::kBitExact) << reporters::DeriveVerdict(control).reason;
 
   // The INT4 operator taken out of the model: float32 matmuls in its place.
-  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode,
+                            const LoadProgress&) {
     LoadedEngine loaded = LoadEngine(variant, model, options, mode);
     const std::string expected = loaded.expected_kernel;
     SuiteOptions without_int4 = options;
@@ -226,7 +229,7 @@ class FailureAfterTheBaselineTest : public EmbeddedModelTest {
   // Fails once the baseline's repetitions are over.
   VariantResult RunWithFailure() {
     context_.load_engine = [this](const Variant& variant, const LocatedModel& model, const SuiteOptions& options,
-                                  Mode mode) {
+                                  Mode mode, const LoadProgress&) {
       LoadedEngine loaded = LoadEngine(variant, model, options, mode);
       if (mode == Mode::kBaseline) {
         loaded.engine = std::make_unique<FailingEngine>(std::move(loaded.engine), context_.options.repetitions);
@@ -257,7 +260,8 @@ TEST_F(FailureAfterTheBaselineTest, AFailedDumpIsAProblemOfItsOwn) {
 }
 
 TEST_F(EmbeddedModelTest, AFailedReloadIsAnErrorOfDeterministicModeAlone) {
-  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode,
+                            const LoadProgress&) {
     if (mode == Mode::kDeterministic) throw std::bad_alloc();
     return LoadEngine(variant, model, options, mode);
   };
@@ -270,8 +274,41 @@ TEST_F(EmbeddedModelTest, AFailedReloadIsAnErrorOfDeterministicModeAlone) {
   EXPECT_FALSE(at::globalContext().deterministicAlgorithms()) << "the switch was left on";
 }
 
+TEST_F(EmbeddedModelTest, ALoadSaysHowFarItIs) {
+  std::vector<std::string> phases;
+  context_.progress = [&](const std::string& phase, int, int) { phases.push_back(phase); };
+  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode,
+                            const LoadProgress& progress) {
+    const std::uint64_t total = 5'000'000'000;
+    progress(0, total);
+    progress(1'000'000'000, total);  // at once: not shown
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    progress(2'500'000'000, total);
+    return LoadEngine(variant, model, options, mode);
+  };
+  RunVariant(variants_["awq"], context_);
+  EXPECT_THAT(phases, testing::Contains(testing::StartsWith("loading 0.00 of 5.00 GB, 0 %")));
+  EXPECT_THAT(phases, testing::Contains(testing::StartsWith("loading 2.50 of 5.00 GB, 50 %, ")));
+  EXPECT_THAT(phases, testing::Not(testing::Contains(testing::StartsWith("loading 1.00"))));
+}
+
+TEST_F(EmbeddedModelTest, TheLoaderPassesTheProgressOfTheCheckpointOn) {
+  const LocatedModel model = LocateModel(variants_["awq"], context_.places);
+  std::vector<std::uint64_t> done;
+  std::uint64_t total = 0;
+  LoadEngine(variants_["awq"], model, context_.options, Mode::kBaseline, [&](std::uint64_t bytes, std::uint64_t of) {
+    done.push_back(bytes);
+    total = of;
+  });
+  ASSERT_GT(done.size(), 20u);
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+  EXPECT_GT(done.back(), total / 2);
+  EXPECT_LE(done.back(), total);
+}
+
 TEST_F(EmbeddedModelTest, AFailedBaselineIsTheVariantsError) {
-  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode) {
+  context_.load_engine = [](const Variant& variant, const LocatedModel& model, const SuiteOptions& options, Mode mode,
+                            const LoadProgress&) {
     LoadedEngine loaded = LoadEngine(variant, model, options, mode);
     loaded.engine = std::make_unique<FailingEngine>(std::move(loaded.engine), 2);
     loaded.qwen3 = nullptr;

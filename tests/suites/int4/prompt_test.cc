@@ -71,6 +71,26 @@ TEST_F(PromptTest, AModelWithoutATemplateReadsThePlainText) {
   EXPECT_EQ(Prompt(), Cut(Encoded(ReadFile(default_prompt_)), 2048));
 }
 
+TEST_F(PromptTest, ATokenizerThatDoesNotFitTheEmbeddingIsNamed) {
+  for (const char* file : {"tokenizer.json", "config.json"}) {
+    std::filesystem::copy(model_.folder / file, scratch_.path());
+  }
+  model_.folder = scratch_.path();
+  options_.prompt = "a";
+  EXPECT_EQ(Prompt(), Encoded("a")) << "control";
+  std::string config = ReadFile(scratch_.path() / "config.json");
+  const std::size_t at = config.find("\"vocab_size\": 1024");
+  ASSERT_NE(at, std::string::npos);
+  WriteFile(scratch_.path() / "config.json", config.replace(at, 18, "\"vocab_size\": 1009"));
+  try {
+    Prompt();
+    FAIL() << "nothing was thrown";
+  } catch (const VariantError& error) {
+    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("tokenizer.json: does not fit the model"),
+                                             HasSubstr("ids go up to 1009, the embedding has 1009 rows")));
+  }
+}
+
 TEST_F(PromptTest, ATemplateThatIsNotReadIsNamed) {
   std::filesystem::copy(model_.folder / "tokenizer.json", scratch_.path());
   WriteFile(scratch_.path() / "chat_template.jinja", "{% include 'x' %}");

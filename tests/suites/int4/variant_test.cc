@@ -105,6 +105,30 @@ TEST_F(VariantTest, NamesAnUnknownKernelFormatAndOutcome) {
   EXPECT_THAT(ErrorOf(with("\"kernel\": \"awq\"", "\"kernel\": \"openvino\"")), HasSubstr("must both be 'openvino'"));
 }
 
+TEST_F(VariantTest, SettingsAreThoseOfOpenVino) {
+  const auto entry = [](const std::string& kernel, const std::string& settings) {
+    return R"({"a": {"model_name": "m", "quantization": "q", "description": "d", "format": ")" + kernel +
+           R"(", "kernel": ")" + kernel + R"(", "settings": )" + settings + "}}";
+  };
+  const std::string all = R"({"threads": 4, "streams": 2, "inference_precision": "f32", "kv_cache_precision": "u8"})";
+  const RuntimeSettings settings = ReadVariants(Write(entry("openvino", all))).at(0).settings;
+  EXPECT_EQ(settings.threads, 4);
+  EXPECT_EQ(settings.streams, 2);
+  EXPECT_EQ(settings.inference_precision, "f32");
+  EXPECT_EQ(settings.kv_cache_precision, "u8");
+  EXPECT_EQ(ReadVariants(Write(entry("openvino", "{}"))).at(0).settings.threads, 0) << "its own choice";
+  EXPECT_THAT(ErrorOf(entry("awq", all)), HasSubstr("kernel awq has none"));
+  EXPECT_THAT(ErrorOf(entry("openvino", R"({"threads": 0})")),
+              AllOf(HasSubstr("setting 'threads'"), HasSubstr("from 1 to 4096")));
+  EXPECT_THAT(ErrorOf(entry("openvino", R"({"streams": "two"})")), HasSubstr("setting 'streams'"));
+  EXPECT_THAT(ErrorOf(entry("openvino", R"({"kv_cache_precision": "int8"})")),
+              AllOf(HasSubstr("no precision 'int8'"), HasSubstr("u8")));
+  EXPECT_THAT(ErrorOf(entry("openvino", R"({"inference_precision": 16})")), HasSubstr("must be a string"));
+  EXPECT_THAT(ErrorOf(entry("openvino", R"({"cores": 2})")),
+              AllOf(HasSubstr("no setting 'cores'"), HasSubstr("streams")));
+  EXPECT_THAT(ErrorOf(entry("openvino", "[]")), HasSubstr("'settings' must be an object"));
+}
+
 TEST_F(VariantTest, RefusesIdsThatAreNoIdentifiersAndDuplicates) {
   EXPECT_THAT(ErrorOf(std::string("{\"../x\": ") + kEntry + "}"), HasSubstr("letters, digits and '_'"));
   EXPECT_THAT(ErrorOf(std::string("{\"a\": ") + kEntry + ", \"a\": " + kEntry + "}"), HasSubstr("'a' comes twice"));

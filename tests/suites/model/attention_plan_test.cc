@@ -2,42 +2,62 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
 namespace suites::internal {
 namespace {
 
-TEST(AttentionPlan, CoversEveryContextOnce) {
-  for (const int element : {2, 4}) {
-    for (int length = 1; length <= 9000; ++length) {
-      const AttentionPlan plan = PlanAttention(length, element);
-      ASSERT_GT(plan.chunk, 0);
-      ASSERT_GE(plan.chunk * plan.count, length);
-      ASSERT_LT(plan.chunk * (plan.count - 1), length) << "an empty chunk at " << length;
-    }
-  }
-}
-
-// A graph is captured for a capacity: no context below it may need more.
-TEST(AttentionPlan, TheLargestServesEveryShorterContext) {
-  for (const int element : {2, 4}) {
-    for (const int capacity : {1, 64, 65, 256, 2047, 2048, 2049, 2304, 4096, 8192, 40960}) {
-      const AttentionPlan largest = LargestAttentionPlan(capacity, element);
-      for (int length = 1; length <= capacity; ++length) {
-        const AttentionPlan plan = PlanAttention(length, element);
-        ASSERT_LE(plan.count, largest.count) << length << " of " << capacity;
-        ASSERT_LE(plan.chunk, largest.chunk) << length << " of " << capacity;
+// How often each position of a context is dealt out.
+std::vector<int> Dealt(int length) {
+  std::vector<int> times(static_cast<std::size_t>(length), 0);
+  for (int share = 0; share < kShares; ++share) {
+    for (int warp = 0; warp < kShareWarps; ++warp) {
+      for (int round = 0; round < TilesOfWarp(share, warp, length); ++round) {
+        const int begin = TileBegin(share, warp, round);
+        EXPECT_LT(begin, length) << "an empty tile";
+        for (int p = begin; p < std::min(begin + kTile, length); ++p) ++times[static_cast<std::size_t>(p)];
       }
     }
   }
-  // The control: a capacity just past the change of the chunk needs more chunks than its own length does.
-  EXPECT_GT(LargestAttentionPlan(2049, 2).count, PlanAttention(2049, 2).count);
+  return times;
 }
 
-TEST(AttentionPlan, ChunksFollowTheLengthAlone) {
-  EXPECT_EQ(PlanAttention(2048, 2).chunk, 64);
-  EXPECT_EQ(PlanAttention(2049, 2).chunk, 128);
-  EXPECT_EQ(PlanAttention(2049, 4).chunk, 64);
-  EXPECT_EQ(PlanAttention(1, 2).count, 1);
-  EXPECT_EQ(PlanAttention(65, 2).count, 2);
+TEST(AttentionPlan, DealsOutEveryPositionOnce) {
+  for (int length = 1; length <= 9000; length += length < 3000 ? 1 : 37) {
+    const std::vector<int> times = Dealt(length);
+    ASSERT_EQ(std::count(times.begin(), times.end(), 1), length) << length;
+  }
+}
+
+TEST(AttentionPlan, NoShareHasMoreThanATileMoreThanAnother) {
+  for (const int length : {1, 16, 17, 128, 129, 1024, 3800, 4096, 9000}) {
+    int fewest = length, most = 0;
+    for (int share = 0; share < kShares; ++share) {
+      int tiles = 0;
+      for (int warp = 0; warp < kShareWarps; ++warp) tiles += TilesOfWarp(share, warp, length);
+      fewest = std::min(fewest, tiles);
+      most = std::max(most, tiles);
+    }
+    EXPECT_LE(most - fewest, 1) << length;
+  }
+  // The control: a whole round of one warp is more.
+  EXPECT_EQ(TilesOfWarp(0, 0, kTile * kShares * kShareWarps + 1), 2);
+  EXPECT_EQ(TilesOfWarp(1, 0, kTile * kShares * kShareWarps + 1), 1);
+}
+
+TEST(AttentionPlan, ChunksCoverTheContext) {
+  EXPECT_EQ(ChunksOf(1), 1);
+  EXPECT_EQ(ChunksOf(kChunk), 1);
+  EXPECT_EQ(ChunksOf(kChunk + 1), 2);
+}
+
+TEST(AttentionPlan, TensorCoresTakeNarrowTypesInWideHeads) {
+  EXPECT_TRUE(AttendsOnTensorCores(2, 64));
+  EXPECT_TRUE(AttendsOnTensorCores(2, 128));
+  EXPECT_FALSE(AttendsOnTensorCores(2, 32));
+  EXPECT_FALSE(AttendsOnTensorCores(4, 128));
 }
 
 TEST(AttentionPlan, HeadsArePaddedToAKnownSize) {

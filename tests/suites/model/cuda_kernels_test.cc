@@ -241,7 +241,7 @@ TEST_P(CudaKernels, RopeNormalizesRotatesAndFillsTheCache) {
 
 TEST_P(CudaKernels, SamplesAsChooseTokenDoes) {
   const float nan = std::nanf(""), infinity = std::numeric_limits<float>::infinity();
-  for (const std::int64_t vocab : {5, 1000, 2048, 4096, 151936}) {
+  for (const std::int64_t vocab : {5, 1000, 1027, 2048, 4096, 151936}) {
     SCOPED_TRACE(vocab);
     const auto count = static_cast<std::size_t>(vocab);
     std::vector<std::vector<float>> cases;
@@ -313,7 +313,7 @@ TEST_P(CudaKernels, SamplesAsChooseTokenDoes) {
 }
 
 TEST_P(CudaKernels, StepDigestsAreTreeDigests) {
-  const std::vector<std::size_t> sizes = {0, 8, 17, 240, 241, 4096, 8192, 49153, 303872, std::size_t{1} << 20};
+  const std::vector<std::size_t> sizes = {0, 3, 8, 17, 240, 241, 4095, 4096, 8192, 49153, 303872, std::size_t{1} << 20};
   std::vector<OnDevice> buffers;
   std::vector<DigestPiece> pieces;
   std::vector<gtest_determinism::Digest> expected;
@@ -321,14 +321,15 @@ TEST_P(CudaKernels, StepDigestsAreTreeDigests) {
     Bytes bytes(size);
     for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>((i * 2654435761u) >> 13);
     expected.push_back(gtest_determinism::TreeDigest(bytes.data(), size));
-    bytes.resize((size + 8) / 8 * 8);  // a digest reads whole aligned words
     buffers.emplace_back(bytes);
     pieces.push_back({buffers.back().data(), size});
   }
-  // And one that is not aligned.
-  pieces.push_back({buffers[6].as<std::byte>() + 2, 8000});
-  const Bytes whole = buffers[6].Read();
-  expected.push_back(gtest_determinism::TreeDigest(whole.data() + 2, 8000));
+  // And some that are not aligned, the second and the third up to the buffer's end.
+  const Bytes whole = buffers[8].Read();
+  for (const auto& [offset, size] : {std::pair<int, int>{2, 8000}, {2, 8190}, {1, 8191}, {5, 300}}) {
+    pieces.push_back({buffers[8].as<std::byte>() + offset, static_cast<std::size_t>(size)});
+    expected.push_back(gtest_determinism::TreeDigest(whole.data() + offset, static_cast<std::size_t>(size)));
+  }
 
   const OnDevice table(BytesOf(pieces)), digests(3 * pieces.size() * 16, 0xee);
   const OnDevice state = State(3, 0, nullptr, digests.data());  // row 1

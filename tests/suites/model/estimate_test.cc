@@ -1,28 +1,16 @@
 #include <gtest/gtest.h>
 
 #include "suites/model/qwen3.h"
+#include "suites/model/random_checkpoint.h"
 
 namespace suites {
 namespace {
-
-ModelConfig Qwen8B() {
-  ModelConfig config;
-  config.vocab_size = 151936;
-  config.hidden_size = 4096;
-  config.intermediate_size = 12288;
-  config.num_hidden_layers = 36;
-  config.num_attention_heads = 32;
-  config.num_key_value_heads = 8;
-  config.head_dim = 128;
-  config.max_position_embeddings = 40960;
-  return config;
-}
 
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 // 6.95e9 weights in the layers, 1.24e9 in the embedding and the head.
 TEST(EstimateDeviceBytes, OfThe8BShape) {
-  ModelConfig config = Qwen8B();
+  ModelConfig config = ConfigOfShape("qwen3-8b");
   Qwen3Options options;
   const std::uint64_t full = EstimateDeviceBytes(config, options);
   EXPECT_GT(full, 2 * std::uint64_t{8190000000});
@@ -37,7 +25,7 @@ TEST(EstimateDeviceBytes, OfThe8BShape) {
 }
 
 TEST(EstimateDeviceBytes, GrowsWithWhatIsKept) {
-  const ModelConfig config = Qwen8B();
+  const ModelConfig config = ConfigOfShape("qwen3-8b");
   Qwen3Options options;
   options.max_model_len = 4096;
   const std::uint64_t shorter = EstimateDeviceBytes(config, options);

@@ -8,13 +8,12 @@
 
 #include <cmath>
 #include <cstdio>
-#include <ostream>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "suites/model/qwen3.h"
+#include "tests/suites/model/checkpoints.h"
 
 namespace suites {
 namespace {
@@ -31,11 +30,24 @@ std::unique_ptr<Qwen3Engine> LoadFp32(const std::string& name) {
 }
 
 class ReferenceTest : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Checkpoints, ReferenceTest,
-                         testing::Values("awq", "awq_group32_shards", "awq_group64", "awq_columns", "gptq_desc_act",
-                                         "gptq_asymmetric", "gptq_v2_desc_act", "ct_symmetric", "ct_asymmetric",
-                                         "ct_actorder", "ct_channel", "torchao", "torchao_012", "torchao_018"),
+std::vector<const char*> Names() {
+  std::vector<const char*> names;
+  for (const ReferenceCheckpoint& checkpoint : ReferenceCheckpoints()) names.push_back(checkpoint.name);
+  return names;
+}
+INSTANTIATE_TEST_SUITE_P(Checkpoints, ReferenceTest, testing::ValuesIn(Names()),
                          [](const auto& info) { return std::string(info.param); });
+
+// No checkpoint lies there that nothing tests.
+TEST(ReferenceCheckpointsTest, EveryFolderIsInTheList) {
+  std::vector<std::string> listed, there;
+  for (const char* name : Names()) listed.push_back(name);
+  for (const auto& entry : std::filesystem::directory_iterator(TestCheckpoint(""))) {
+    const bool openvino = std::filesystem::exists(entry.path() / "openvino_model.xml");
+    if (entry.is_directory() && !openvino) there.push_back(entry.path().filename().string());
+  }
+  EXPECT_THAT(there, testing::UnorderedElementsAreArray(listed));
+}
 
 TEST_P(ReferenceTest, TeacherForcedLogitsOfTheShortPrompt) {
   const ReferencePrompt reference = ReadReference(GetParam(), "p7");
@@ -68,9 +80,10 @@ TEST_P(ReferenceTest, AWrongZeroPointIsSeen) {
     kernels::QuantizedLinear Quantized(const std::string& module) const override {
       kernels::QuantizedLinear linear = inner_->Quantized(module);
       if (module == "model.layers.0.self_attn.v_proj" || module == "model.layers.0.self_attn.k_proj") {
-        at::Tensor& changed = linear.qzeros.defined() ? linear.qzeros : linear.qweight;
+        const bool words = linear.format == kernels::Format::kAwq || linear.format == kernels::Format::kGptq;
+        at::Tensor& changed = words ? linear.qzeros : linear.qweight;
         changed = changed.clone();
-        changed.mutable_data_ptr<std::int32_t>()[0] ^= linear.qzeros.defined() ? 1 : 0x44444444;
+        static_cast<std::uint32_t*>(changed.mutable_data_ptr())[0] ^= words ? 1 : 0x44444444;
       }
       return linear;
     }
@@ -118,60 +131,11 @@ TEST_P(ReferenceTest, GreedyIdsTopTenAndPromptNllOfEveryPrompt) {
   EXPECT_GT(robust, 20u);
 }
 
-struct KernelCase {
-  const char* checkpoint;
-  const char* family;
-  friend void PrintTo(const KernelCase& c, std::ostream* os) { *os << c.checkpoint << " by " << c.family; }
-};
-const std::vector<std::pair<std::string, std::vector<const char*>>>& FormatsAndCheckpoints() {
-  static const std::vector<std::pair<std::string, std::vector<const char*>>> all = {
-      {"awq", {"awq", "awq_group32_shards", "awq_group64", "awq_columns"}},
-      {"gptq",
-       {"gptq_desc_act", "gptq_asymmetric", "gptq_v2_desc_act", "ct_symmetric", "ct_asymmetric", "ct_actorder",
-        "ct_channel"}},
-      {"torchao", {"torchao", "torchao_012", "torchao_018"}}};
-  return all;
-}
-bool Serves(const std::string& family, const std::string& format) {
-  if (family == "marlin") return format != "torchao";
-  return family == (format == "torchao" ? "tinygemm" : format);
-}
-std::vector<KernelCase> Pairs(bool served) {
-  std::vector<KernelCase> pairs;
-  for (const auto& [format, checkpoints] : FormatsAndCheckpoints()) {
-    for (const char* checkpoint : checkpoints) {
-      for (const char* family : {"marlin", "awq", "gptq", "tinygemm"}) {
-        if (Serves(family, format) == served) pairs.push_back({checkpoint, family});
-      }
-    }
-  }
-  return pairs;
-}
 std::string PairName(const testing::TestParamInfo<KernelCase>& info) {
   return std::string(info.param.checkpoint) + "_by_" + info.param.family;
 }
 class KernelReferenceTest : public testing::TestWithParam<KernelCase> {};
-INSTANTIATE_TEST_SUITE_P(Kernels, KernelReferenceTest, testing::ValuesIn(Pairs(true)), PairName);
-
-// The rounding noise of a 16-bit type in a logit, to first order: every rounding adds an
-// independent relative error, uniform with a standard deviation of the unit roundoff (fp16 2^-11, bf16 2^-8) /
-// sqrt(3), to the stream that ends in the logit. A layer rounds 18 times (norms 4, q/k norm 2, rotation 3, attention 1,
-// matmuls 4, SiLU and product 2, residuals 2), the end 3 times; gptq also rounds each partial sum of 128 rows and each
-// addition of one. Later layers amplify some of it and damp the rest: a factor of 2 is allowed for that. A PyTorch-like
-// forward in numpy (fp16 after every operation) comes to 1.06 times this estimate.
-double ExpectedNoise(const std::string& family, const ModelConfig& config, const std::vector<float>& logits) {
-  double a_layer = 18;
-  if (family == "gptq") {
-    const std::int64_t query = config.num_attention_heads * config.head_dim;
-    for (const std::int64_t k : {config.hidden_size, query, config.hidden_size, config.intermediate_size}) {
-      a_layer += static_cast<double>(2 * ((k + 127) / 128) - 1);
-    }
-  }
-  const double roundings = static_cast<double>(config.num_hidden_layers) * a_layer + 3;
-  const std::vector<float> zeros(logits.size());
-  return std::sqrt(roundings) * (family == "tinygemm" ? 0x1p-8 : 0x1p-11) / std::sqrt(3.0) *
-         RootMeanSquareDifference(logits, zeros);
-}
+INSTANTIATE_TEST_SUITE_P(Kernels, KernelReferenceTest, testing::ValuesIn(KernelCases(true)), PairName);
 
 TEST_P(KernelReferenceTest, SixteenBitsStayNearTheReference) {
   const auto [name, family] = GetParam();
@@ -202,7 +166,7 @@ TEST_P(KernelReferenceTest, SixteenBitsStayNearTheReference) {
 }
 
 class RefusedKernelTest : public testing::TestWithParam<KernelCase> {};
-INSTANTIATE_TEST_SUITE_P(Kernels, RefusedKernelTest, testing::ValuesIn(Pairs(false)), PairName);
+INSTANTIATE_TEST_SUITE_P(Kernels, RefusedKernelTest, testing::ValuesIn(KernelCases(false)), PairName);
 
 // One line: the layer, its format, the kernel and what the kernel reads.
 TEST_P(RefusedKernelTest, APairThatDoesNotGoIsRefusedInPlainWords) {

@@ -249,6 +249,27 @@ TEST(Description, TheOneInTheDocumentIsRead) {
   for (const std::string_view name : PerturbationNames()) EXPECT_THAT(text, HasSubstr("`" + std::string(name) + "`"));
 }
 
+// The bold keys of the document's tables are those without which nothing is read.
+TEST(Description, TheDocumentMarksWhatIsRequired) {
+  std::ifstream in(OP_DESCRIPTIONS_DOCUMENT);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  std::size_t marked = 0;
+  for (std::size_t at = 0; (at = text.find("**`", at)) != std::string::npos; ++at) ++marked;
+  const std::vector<std::string> required = {"/schema_version",   "/name",          "/op", "/arguments", "/tests",
+                                             "/tests/0/property", "/tests/0/expect"};
+  EXPECT_EQ(marked, required.size());
+  for (const std::string& key : required) {
+    const json::json_pointer pointer(key);
+    EXPECT_THAT(text, HasSubstr("**`" + pointer.back() + "`**"));
+    json without = json::parse(kText);
+    without["parameters"].erase("expect");
+    without["tests"][0]["expect"] = "any";
+    Read(without);
+    without[pointer.parent_pointer()].erase(pointer.back());
+    EXPECT_THAT(Refusal(without), HasSubstr("lacks '" + pointer.back() + "'"));
+  }
+}
+
 TEST(Description, ThoseOfTheTreeAreRead) {
   int files = 0;
   for (const fs::directory_entry& entry : fs::directory_iterator(OP_DESCRIPTIONS_DIR)) {

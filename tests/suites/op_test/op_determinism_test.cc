@@ -121,7 +121,14 @@ TEST(OpDeterminism, SaysInOneLineWhatItCannotUse) {
   EXPECT_THAT(refusal({"--description", "/nosuch.json"}), HasSubstr("/nosuch.json"));
   EXPECT_THAT(refusal({}), HasSubstr("--description is required; see --help"));
   EXPECT_THAT(refusal({"--description", file, "--nosuch"}), HasSubstr("--nosuch"));
-  EXPECT_THAT(refusal({"--description", file, "--device", "tpu"}), HasSubstr("tpu"));
+  EXPECT_THAT(refusal({"--nosuch"}), HasSubstr("--nosuch"));
+  EXPECT_THAT(refusal({"--description", file, "--device", "tpu"}),
+              StartsWith("op_determinism: --device: device \"tpu\""));
+  // No machine has so many.
+  const std::string absent =
+      Describe("absent", "aten::relu", R"([{"value": "x"}])", kBitExact, R"(, "device": "cuda:4095")");
+  EXPECT_THAT(refusal({"--description", absent}),
+              StartsWith("op_determinism: " + absent + ": device: device \"cuda:4095\""));
 }
 
 TEST(OpDeterminism, AnOperatorThatThrowsIsAFailureWithItsFirstLine) {
