@@ -147,23 +147,6 @@ struct MarlinTile {
   static __device__ __forceinline__ int Column(int b, int g) { return 16 * b + 2 * g; }
 };
 
-// x of one tile and eight rows: instruction j takes registers 2 j and 2 j + 1.
-struct Activations {
-  std::uint32_t values[8];
-
-  // From global memory; zero beyond the last row and the end of K.
-  __device__ __forceinline__ void Load(const Args& args, int tile, int first_row, int lane) {
-    const Gemm& gemm = args.gemm;
-    const int row = first_row + lane / 4, k = tile * kTileK + 2 * (lane % 4);
-    const __half* const from = static_cast<const __half*>(gemm.x) + static_cast<std::size_t>(row) * gemm.k + k;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const bool inside = row < gemm.m && k + 8 * i < gemm.k;
-      values[i] = inside ? __ldg(reinterpret_cast<const std::uint32_t*>(from + 8 * i)) : 0;
-    }
-  }
-};
-
 // x in shared memory: [rows][8 chunks of eight rows of K], chunks permuted such
 // that the same chunk of eight rows of x meets in no bank.
 __device__ __forceinline__ int ChunkAt(int row, int chunk) { return row * 8 + (chunk ^ (row & 7)); }

@@ -1,10 +1,26 @@
 // gptq: slices of 128 rows of K, each a partial sum that is rounded to fp16 and
 // then added to the others: in arrival order by half2 atomic adds, as the kernel
-// of exllama and vLLM does it, or in ascending order by the ordered twin.
+// of exllama and vLLM does it, or in ascending order by the ordered twin. Up to 16
+// rows by the kernels of stream.cuh, whose units are the slices; then by tiles.
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/launch_internal.cuh"
+#include "kernels/cuda/stream_launch.cuh"
 
 namespace kernels::cuda {
+
+static_assert(kUnitK == kSliceK);
+
+template <int kRowBlocks, int kGroups>
+__global__ void __launch_bounds__(32 * StreamWarps(kRowBlocks), StreamResidentBlocks(kRowBlocks))
+    GptqGemmArrivalStream(const __grid_constant__ StreamArgs args) {
+  StreamBody<kRowBlocks, kGroups, Sums::kHalfArrival>(args);
+}
+
+template <int kRowBlocks, int kGroups>
+__global__ void __launch_bounds__(32 * StreamWarps(kRowBlocks), StreamResidentBlocks(kRowBlocks))
+    GptqGemmOrderedStream(const __grid_constant__ StreamArgs args) {
+  StreamBody<kRowBlocks, kGroups, Sums::kHalfOrdered>(args);
+}
 
 inline constexpr int kSliceWarps = 4;
 
@@ -96,6 +112,18 @@ void Slices(const Args& args, bool ordered, cudaStream_t stream) {
 
 void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, void* workspace, cudaStream_t stream) {
   if (gemm.m == 0) return;
+  if (plan.path == Path::kStream) {
+    WithStreamShape(gemm, plan, [&]<int kRowBlocks, int kGroups>() {
+      if (ordered) {
+        LaunchStreamKernel<kRowBlocks, Sums::kHalfOrdered, GptqGemmOrderedStream<kRowBlocks, kGroups>>(
+            gemm, plan, "GptqGemmOrderedStream", stream);
+      } else {
+        LaunchStreamKernel<kRowBlocks, Sums::kHalfArrival, GptqGemmArrivalStream<kRowBlocks, kGroups>>(
+            gemm, plan, "GptqGemmArrivalStream", stream);
+      }
+    });
+    return;
+  }
   const std::size_t count = static_cast<std::size_t>(gemm.m) * gemm.n;
   const Args args = ArgsOf(gemm, plan, workspace);
   if (!ordered) {

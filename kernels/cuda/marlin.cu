@@ -1,13 +1,9 @@
-// marlin and awq, by mma.sync.
+// marlin and awq for more rows than stream.cu takes, by mma.sync.
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/launch_internal.cuh"
+#include "kernels/cuda/stream_launch.cuh"
 
 namespace kernels::cuda {
-
-template <int kColumnBlocks, int kRowBlocks, int kParts>
-__global__ void __launch_bounds__(kStreamWarps * 32, 2) MarlinGemmStream(const __grid_constant__ Args args) {
-  StreamBody<MarlinTile<kColumnBlocks, kParts>, kRowBlocks, kRowBlocks == 1 ? 4 : 3>(args);
-}
 
 template <int kRowBlocks, int kParts>
 __global__ void __launch_bounds__(kTileWarps * 32, 2) MarlinGemmTile(const __grid_constant__ Args args) {
@@ -21,14 +17,6 @@ __global__ void __launch_bounds__(kDequantizeWarps * 32)
 }
 
 namespace {
-
-template <int kColumnBlocks, int kRowBlocks>
-void Stream(const Args& args, cudaStream_t stream) {
-  const dim3 grid(Blocks(args.gemm.n, 16 * kColumnBlocks), args.splits);
-  WithParts(args.gemm, [&]<int kParts>() {
-    MarlinGemmStream<kColumnBlocks, kRowBlocks, kParts><<<grid, kStreamWarps * 32, 0, stream>>>(args);
-  });
-}
 
 template <int kRowBlocks>
 void Tiles(const Args& args, cudaStream_t stream) {
@@ -44,15 +32,12 @@ void Tiles(const Args& args, cudaStream_t stream) {
 
 void MarlinGemm(const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_t stream) {
   if (gemm.m == 0) return;
-  const Args args = ArgsOf(gemm, plan, workspace);
   if (plan.path == Path::kStream) {
-    const bool two = plan.column_blocks == 2;
-    if (plan.row_blocks == 1) {
-      two ? Stream<2, 1>(args, stream) : Stream<1, 1>(args, stream);
-    } else {
-      two ? Stream<2, 2>(args, stream) : Stream<1, 2>(args, stream);
-    }
-  } else if (plan.row_blocks == 4) {
+    MarlinStream(gemm, plan, stream);
+    return;
+  }
+  const Args args = ArgsOf(gemm, plan, workspace);
+  if (plan.row_blocks == 4) {
     Tiles<4>(args, stream);
   } else if (plan.row_blocks == 8) {
     Tiles<8>(args, stream);

@@ -25,6 +25,7 @@ namespace {
 struct Device {
   int multiprocessors = 0;
   int sm = 80;  // as PlanFor() takes it
+  int shared_limit = 0;
 };
 
 Device DeviceAt(c10::DeviceIndex device) {
@@ -34,13 +35,14 @@ Device DeviceAt(c10::DeviceIndex device) {
   const auto index = static_cast<std::size_t>(device);
   if (known.size() <= index) known.resize(index + 1);
   if (known[index].multiprocessors == 0) {
-    int count = 0, major = 0, minor = 0;
+    int count = 0, major = 0, minor = 0, shared = 0;
     cudaError_t error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     TORCH_CHECK(error == cudaSuccess, "cannot ask device ", static_cast<int>(device),
                 " for its multiprocessors: ", cudaGetErrorString(error));
-    known[index] = {count, HasWgmma() && major == 9 && minor == 0 ? 90 : 80};
+    known[index] = {count, HasWgmma() && major == 9 && minor == 0 ? 90 : 80, shared};
   }
   return known[index];
 }
@@ -148,7 +150,7 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
 Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t group_size,
             bool batch_invariant) {
   const Device traits = DeviceAt(device.index());
-  return PlanFor(family, m, k, n, traits.multiprocessors, traits.sm, group_size, batch_invariant);
+  return PlanFor(family, m, k, n, traits.multiprocessors, traits.sm, group_size, batch_invariant, traits.shared_limit);
 }
 
 at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/layout.h"
+#include "kernels/cuda/stream_plan.h"
 
 namespace kernels::cuda {
 namespace {
@@ -18,12 +19,40 @@ void SplitK(std::int64_t k, std::int64_t n, std::int64_t blocks, std::int64_t le
   plan.splits = CeilDiv(k_tiles, plan.tiles_per_split);
 }
 
+// As many blocks as find room at once, or fewer: of one row a block takes 64 units of
+// kUnitK rows at least, where that leaves no multiprocessor idle, of several rows a
+// pair of strips. Of one row the sums of all of a block's strips lie in shared memory:
+// no more than 16 strips. False where a block has no room.
+bool Stream(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, std::int64_t group_size,
+            int shared_limit, Plan& plan) {
+  plan.path = Path::kStream;
+  plan.row_blocks = m == 1 ? 0 : m <= 8 ? 1 : 2;
+  const std::int64_t columns = m == 1 ? kMarlinColumns : 2 * kMarlinColumns, steps = CeilDiv(n, columns);
+  const std::int64_t most = static_cast<std::int64_t>(multiprocessors) * StreamResidentBlocks(plan.row_blocks);
+  if (m == 1) {
+    const std::int64_t least = std::clamp<std::int64_t>(64 / CeilDiv(k, kUnitK), 1,
+                                                        std::max<std::int64_t>(1, CeilDiv(steps, multiprocessors)));
+    plan.blocks = static_cast<int>(std::min(CeilDiv(steps, least), std::max(most, CeilDiv(steps, 16))));
+  } else {
+    plan.blocks = static_cast<int>(std::min(steps, most));
+  }
+  plan.columns = static_cast<int>(columns * CeilDiv(steps, plan.blocks));
+  const Sums sums = family == Family::kGptq ? Sums::kHalfOrdered : Sums::kFloat;
+  return StreamShapeFor(plan.row_blocks, sums, m, k, n, group_size, plan.blocks, shared_limit).shared_bytes <=
+         shared_limit;
+}
+
 }  // namespace
 
 Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int sm,
-             std::int64_t group_size, bool batch_invariant) {
+             std::int64_t group_size, bool batch_invariant, int shared_limit) {
   const bool wgmma = sm == 90 && group_size % kWgmmaGroupRows == 0;
   Plan plan;
+  if (m <= kMaxStreamRows && !batch_invariant &&
+      Stream(family, m, k, n, multiprocessors, group_size, shared_limit, plan)) {
+    return plan;
+  }
+  plan = Plan();
   if (family == Family::kGptq) {
     if (m > kMaxSliceRows) {
       if (wgmma) return WgmmaPlanFor(m, k, n, multiprocessors, false);
@@ -38,17 +67,7 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
     plan.splits = CeilDiv(k, kSliceK);
     return plan;
   }
-  if (wgmma && (batch_invariant || m > kMaxStreamRows)) return WgmmaPlanFor(m, k, n, multiprocessors, batch_invariant);
-  if (m <= kMaxStreamRows && !batch_invariant) {
-    plan.path = Path::kStream;
-    plan.row_blocks = m <= 8 ? 1 : 2;
-    // Two strips of 16 columns read x half as often; one makes more blocks.
-    plan.column_blocks = n >= 64LL * multiprocessors ? 2 : 1;
-    plan.columns = 16 * plan.column_blocks;
-    // Two tiles for each of the block's eight warps at least.
-    SplitK(k, n, 2LL * multiprocessors, 16, plan);
-    return plan;
-  }
+  if (wgmma) return WgmmaPlanFor(m, k, n, multiprocessors, batch_invariant);
   if (m <= kMaxTileRows || batch_invariant) {
     plan.path = Path::kTile;
     plan.row_blocks = m <= 32 ? 4 : m <= 64 ? 8 : 16;
@@ -65,7 +84,7 @@ std::string NameOf(const Plan& plan) {
   const std::string splits = plan.splits > 1 ? ", K in " + std::to_string(plan.splits) + " splits" : "";
   switch (plan.path) {
     case Path::kStream:
-      return "stream" + splits;
+      return "stream";
     case Path::kTile:
       return "tiles of " + std::to_string(8 * plan.row_blocks) + " rows" + splits;
     case Path::kWgmma:

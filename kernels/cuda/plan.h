@@ -2,16 +2,18 @@
 // of the number of multiprocessors, so that a device always does the same.
 //
 //   rows of x   marlin, awq                                            gptq
-//   1..16       stream: a warp takes a strip of columns, the warps of     up to 50 rows, slices of
-//               a block share out K, their sums meet in a fixed order     128 rows of K; then as
+//   1..16       stream: a block takes strips of columns and all of K,     the same; 17 to 50 rows:
+//               its warps share out K, their sums meet in a fixed order   slices of 128 rows of K;
+//                                                                         then as marlin
 //   17 and up   sm_90: wgmma, tiles of 16 to 256 rows and 128 or 192      marlin
 //               columns, K split within a cluster where the tiles do not
 //               fill the device (plan_wgmma.cc)
 //               other devices, or groups that are no multiple of 32 rows:
 //               mma.sync up to 256 rows, then dequantize to fp16 and at::mm
 //
-// The number of splits depends on K, N, the device and, for wgmma, M. Sums meet in
-// ascending order.
+// A stream that a block's shared memory has no room for takes the way of more rows.
+// Its order of summation depends on K alone. The number of splits depends on K, N, the device and, for wgmma, M. Sums
+// meet in ascending order.
 //
 // Batch invariance: K is split by K, N and the device alone, all row counts take one
 // path, and a row has the same bits in any batch.
@@ -37,19 +39,22 @@ inline constexpr std::int64_t kSliceK = 128;
 
 struct Plan {
   Path path = Path::kStream;
-  int row_blocks = 1;                // of eight rows of x, in one thread block
+  int row_blocks = 1;                // of eight rows of x, in one thread block; 0: a stream of one row
   int column_blocks = 1;             // of 16 columns, in one warp
   int columns = 0;                   // in one thread block
   std::int64_t splits = 1;           // of K; slices for gptq
   std::int64_t tiles_per_split = 0;  // of 64 rows of K
   bool folded = false;               // wgmma: one thread block adds up all splits, one after another
-  int blocks = 0;                    // wgmma: thread blocks at most, where K is not split among them
+  int blocks = 0;                    // of a stream; wgmma: at most, where K is not split among them
 };
+
+// Shared memory that a thread block may have, in bytes, on sm_90.
+inline constexpr int kSharedLimit90 = 227 * 1024;
 
 // m, k, n > 0; multiprocessors > 0. `sm` is 90 where wgmma runs: a device of compute
 // capability 9.0 and a build with code for sm_90a; else 80. batch_invariant: marlin and awq only.
 Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, int sm = 80,
-             std::int64_t group_size = 128, bool batch_invariant = false);
+             std::int64_t group_size = 128, bool batch_invariant = false, int shared_limit = kSharedLimit90);
 
 // Columns and rows of x of the wgmma kernel's tiles; the folded one is 128 x 128.
 struct WgmmaTile {
@@ -62,7 +67,7 @@ inline constexpr WgmmaTile kWgmmaTiles[] = {{192, 16},  {192, 32},  {128, 64},  
 Plan WgmmaPlanFor(std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, bool batch_invariant);
 std::int64_t InvariantSplits(std::int64_t k, std::int64_t n, int multiprocessors);
 
-// For people: "stream, K in 4 splits", "tiles of 64 rows", "wgmma, tiles of 64 rows x 192 columns, K in 3
+// For people: "stream", "tiles of 64 rows", "wgmma, tiles of 64 rows x 192 columns, K in 3
 // splits", "slices of 128 rows of K", "dequantize, then at::mm".
 std::string NameOf(const Plan& plan);
 

@@ -8,7 +8,7 @@
 namespace kernels::cuda {
 namespace {
 
-constexpr std::int64_t kUnit = 128;  // rows of K; kUnitK of wgmma_gemm.cuh
+constexpr std::int64_t kUnit = 128;      // rows of K; kUnitK of wgmma_gemm.cuh
 constexpr std::int64_t kMostSplits = 4;  // clusters of more blocks took longer
 
 // Microseconds for one unit of K, all multiprocessors at work, as measured on an

@@ -71,7 +71,7 @@ void AddSplits(const Args& args, cudaStream_t stream) {
 }
 
 std::int64_t WorkspaceBytes(Family family, const Plan& plan, std::int64_t m, std::int64_t n, bool ordered) {
-  if (plan.path == Path::kDequantize || plan.path == Path::kWgmma) return 0;
+  if (plan.path == Path::kDequantize || plan.path == Path::kWgmma || plan.path == Path::kStream) return 0;
   if (family == Family::kGptq) return ordered ? plan.splits * m * n * 2 : 0;
   return plan.splits > 1 ? plan.splits * m * n * 4 : 0;
 }

@@ -10,7 +10,7 @@ namespace kernels::cuda {
 namespace {
 
 constexpr int kSharedOfBlock = 227 * 1024;  // what a block of sm_90 may have
-// Where few rows are split, a smaller block leaves room for one of the next kernel.
+// With few rows, what the next block of a multiprocessor asks for is there sooner.
 constexpr int kSharedOfHalf = 113 * 1024;
 constexpr int kMaxStages = 16;
 constexpr int kRaster = 8;
@@ -70,7 +70,8 @@ WgmmaArgs WgmmaArgsOf(const Gemm& gemm, const Plan& plan) {
   args.column_tiles = static_cast<int>(Blocks(gemm.n, Shape::kColumns));
   args.row_tiles = static_cast<int>(Blocks(gemm.m, Shape::kRows));
   args.raster = kRaster;
-  const int room = args.splits > 1 && Shape::kRows <= 64 ? kSharedOfHalf : kSharedOfBlock;
+  const bool half = Shape::kRows <= (args.splits > 1 ? 64 : 16);
+  const int room = half ? kSharedOfHalf : kSharedOfBlock;
   args.stages = kMaxStages;
   while (args.stages > 2 && Shape::SharedBytes(args.stages, args.splits) > room) --args.stages;
   return args;

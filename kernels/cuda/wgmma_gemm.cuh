@@ -65,10 +65,9 @@ struct WgmmaShape {
   static constexpr int kSumPitch = kColumns + 4, kSumBytes = kRows * kSumPitch * 4;
 
   // What a thread may hold at launch, in registers, by the number of warps on each of
-  // the four schedulers, and what the warpgroups that multiply need.
+  // the four schedulers; the warpgroups that multiply take some of the other's. Where
+  // registers move, the compiler also keeps wgmma's descriptors in uniform registers.
   static constexpr int kAtLaunch = kGroups == 2 ? 168 : 128;
-  static constexpr int kNeeded = kRows * kBlocks / 2 * (kFold ? 2 : 1) + 32 * kBlocks + 45;
-  static constexpr bool kMoveRegisters = kNeeded > kAtLaunch;
   static constexpr int kConsumerRegisters = kGroups == 2 ? 232 : 160, kProducerRegisters = kGroups == 2 ? 40 : 32;
   static_assert(kGroups * kConsumerRegisters + kProducerRegisters <= (kGroups + 1) * kAtLaunch);
 
@@ -166,8 +165,9 @@ struct WgmmaConsumer {
     x = (shared.x >> 4 & 0x3fff) | 1u << 16;
     full = shared.full, empty = shared.empty, stages = args.stages;
     arrives = lane == 0;
-    // Kept in registers, instead of being worked out again for each stage.
-    asm volatile("" : "+r"(words), "+r"(scales), "+r"(zeros), "+r"(x), "+r"(arrives));
+    // Kept in registers, instead of being worked out again for each stage; x is the same
+    // in all threads, and the compiler must see that.
+    asm volatile("" : "+r"(words), "+r"(scales), "+r"(zeros), "+r"(arrives));
   }
 
   __device__ __forceinline__ void LoadGroup(int part) {
@@ -373,20 +373,21 @@ __device__ __forceinline__ void WgmmaBody(const WgmmaArgs& args) {
   __syncthreads();
 
   const int splits = args.splits, rank = static_cast<int>(blockIdx.x) % splits;
-  const int first_tile = static_cast<int>(blockIdx.x) / splits, tile_step = static_cast<int>(gridDim.x) / splits;
+  const int first_tile = static_cast<int>(blockIdx.x) / splits;
+  const int tile_step = static_cast<int>(gridDim.x) / splits;
   const int tiles = args.row_tiles * args.column_tiles;
   const int begin = rank * args.units_per_part;
   const int end = splits == 1 ? args.units : min(begin + args.units_per_part, args.units);
   int row_tile, column_tile;
   if (group == Shape::kGroups) {
-    if constexpr (Shape::kMoveRegisters) GiveRegisters<Shape::kProducerRegisters>();
+    GiveRegisters<Shape::kProducerRegisters>();
     if (warp == Shape::kGroups * 4 && lane == 0) {
       WgmmaProduce<Shape>(args, shared, begin * Shape::kStagesPerUnit, end * Shape::kStagesPerUnit, first_tile,
                           tile_step);
     }
     __syncwarp();
   } else {
-    if constexpr (Shape::kMoveRegisters) TakeRegisters<Shape::kConsumerRegisters>();
+    TakeRegisters<Shape::kConsumerRegisters>();
     const int first_strip = group * kBlocks * 4 + warp % 4;
     WgmmaConsumer<Shape> consumer(args, shared, first_strip, lane);
     for (int tile = first_tile; tile < tiles; tile += tile_step) {

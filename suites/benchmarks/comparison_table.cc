@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <set>
@@ -72,6 +73,28 @@ std::string DeviationsText(const ComparisonTable& table) {
     char number[32];
     std::snprintf(number, sizeof number, " %.1e", largest);
     text += (text.empty() ? "" : ", ") + provider + number;
+  }
+  return text;
+}
+
+// "marlin 3, marlin_invariant 1": patterns of the first row over the sizes of a
+// layer, of the layer that has most; "" where no layer has two sizes.
+std::string FirstRowsText(const ComparisonTable& table) {
+  std::string text;
+  for (const std::string& provider : table.Providers()) {
+    std::map<std::string, std::set<std::string>> seen;  // by layer
+    std::map<std::string, int> sizes;
+    for (const ComparisonRow& row : table.rows) {
+      const ComparisonCell* const cell = FindAny(row, provider);
+      if (cell == nullptr || cell->first_row.empty()) continue;
+      seen[row.name].insert(cell->first_row);
+      ++sizes[row.name];
+    }
+    std::size_t most = 0;
+    for (const auto& [name, patterns] : seen) {
+      if (sizes[name] > 1) most = std::max(most, patterns.size());
+    }
+    if (most > 0) text += (text.empty() ? "" : ", ") + provider + " " + std::to_string(most);
   }
   return text;
 }
@@ -147,6 +170,9 @@ void WriteConsoleTable(std::ostream& out, const ComparisonTable& table) {
     out << "\n";
   }
   if (const std::string text = DeviationsText(table); !text.empty()) out << "largest deviation: " << text << "\n";
+  if (const std::string text = FirstRowsText(table); !text.empty()) {
+    out << "bit patterns of the first row over all M: " << text << "\n";
+  }
   for (const std::string& error : Errors(table)) out << "error: " << error << "\n";
 }
 
@@ -179,6 +205,9 @@ void WriteMarkdownTable(std::ostream& out, const ComparisonTable& table) {
   if (const std::string text = DeviationsText(table); !text.empty()) {
     out << "\nLargest deviation from exact arithmetic, relative: " << text << ".\n";
   }
+  if (const std::string text = FirstRowsText(table); !text.empty()) {
+    out << "\nBit patterns of the first row over all M, same x: " << text << ".\n";
+  }
   const std::vector<std::string> errors = Errors(table);
   if (!errors.empty()) out << "\n";
   for (const std::string& error : errors) out << "- error: " << error << "\n";
@@ -199,6 +228,7 @@ void WriteJsonTable(std::ostream& out, const ComparisonTable& table) {
                        {"runs", cell.runs},
                        {"patterns", cell.patterns},
                        {"deviation", cell.deviation >= 0 ? Json(cell.deviation) : Json(nullptr)},
+                       {"first_row", cell.first_row},
                        {"error", cell.error.empty() ? Json(nullptr) : Json(cell.error)}});
     }
     rows.push_back({{"name", row.name},

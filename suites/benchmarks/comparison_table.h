@@ -20,7 +20,8 @@ struct ComparisonCell {
   int runs = 0, patterns = 0;  // repetitions on the same input, and the distinct bit patterns among them
   // Of the result, relative to exact arithmetic; negative where it was not compared.
   double deviation = -1;
-  std::string error;  // why there are no times; one line
+  std::string first_row;  // digest of the first row of the result, the same x for every size; may be empty
+  std::string error;      // why there are no times; one line
 
   double median() const { return Median(us); }
   // The result is not the product: beyond what half precision explains, or NaN.
@@ -59,11 +60,13 @@ std::string CellText(const ComparisonRow& row, const std::string& provider);
 void WriteRowLine(std::ostream& out, const ComparisonRow& row);
 // Aligned by spaces. Errors follow, one a line.
 void WriteConsoleTable(std::ostream& out, const ComparisonTable& table);
+// Under each table: the largest deviation of each provider, and where several sizes
+// of a layer were measured, how many bit patterns their first rows have.
 // A Markdown table in the same order, the quickest INT4 cell of a row in bold, with
 // its legend, the ceilings and the errors.
 void WriteMarkdownTable(std::ostream& out, const ComparisonTable& table);
 // {device, ceilings, rounds, rows: [{name, k, n, rows, bytes, flops, floor_us, cells:
-// [{provider, path, median_us, us, floor_share, runs, patterns, deviation, error}]}]}.
+// [{provider, path, median_us, us, floor_share, runs, patterns, deviation, first_row, error}]}]}.
 void WriteJsonTable(std::ostream& out, const ComparisonTable& table);
 
 // Median of `provider` over that of `base`, by rows (down) and name (across), as a

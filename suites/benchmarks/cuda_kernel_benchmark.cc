@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "gtest_determinism/digest.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/providers/op_library.h"
 #include "suites/benchmarks/cuda_benchmarks.h"
@@ -69,15 +70,15 @@ std::vector<Provider> AllProviders(const Selection& selection) {
     providers.push_back({name, identity});
     if (!identity.ordered_op.empty()) providers.push_back({name + "_ordered", identity, true});
   }
-  if (kernels::KernelRequest request; SetBatchInvariant(request, true)) {
-    const std::size_t count = providers.size();
-    for (std::size_t i = 0; i < count; ++i) {
-      if (providers[i].identity.provider != "builtin") continue;
-      Provider invariant = providers[i];
-      invariant.name += "_invariant";
-      invariant.batch_invariant = true;
-      providers.push_back(std::move(invariant));
-    }
+  // The batch-invariant form of those that have one.
+  const std::size_t count = providers.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string& family = providers[i].identity.family;
+    if (providers[i].identity.provider != "builtin" || (family != "marlin" && family != "awq")) continue;
+    Provider invariant = providers[i];
+    invariant.name += "_invariant";
+    invariant.batch_invariant = true;
+    providers.push_back(std::move(invariant));
   }
   // cuBLAS, ours, ATen's, foreign ones.
   const auto rank = [](const Provider& p) {
@@ -90,7 +91,7 @@ std::vector<Provider> AllProviders(const Selection& selection) {
 
 std::unique_ptr<kernels::Int4Matmul> MakeLayer(const Provider& provider, const kernels::QuantizedLinear& layer) {
   kernels::KernelRequest request{provider.identity.family, provider.identity.provider, "cuda"};
-  SetBatchInvariant(request, provider.batch_invariant);
+  request.batch_invariant = provider.batch_invariant;
   return kernels::MakeInt4Matmul(request, layer);
 }
 
@@ -137,10 +138,10 @@ class Weights {
     }
     return calls;
   }
-  // Of the first call's result.
-  double DeviationOf(const Provider& provider, const std::function<at::Tensor()>& first, const at::Tensor& halves,
+  // Of the first layer's result.
+  double DeviationOf(const Provider& provider, const at::Tensor& y, const at::Tensor& halves,
                      const at::Tensor& bfloats) const {
-    return suites::RelativeError(first(), InputOf(provider, halves, bfloats), references_.at(KeyOf(provider)));
+    return suites::RelativeError(y, InputOf(provider, halves, bfloats), references_.at(KeyOf(provider)));
   }
   std::string PathOf(const Provider& provider, std::int64_t rows) const {
     return provider.cublas() ? "at::mm" : layers_.at(KeyOf(provider)).front()->PathFor(rows);
@@ -174,11 +175,17 @@ ComparisonRow RowOf(const LayerSize& size, std::int64_t m) {
   return row;
 }
 
-// One row of the table: all providers in interleaved rounds.
-ComparisonRow MeasureRow(const LayerSize& size, std::int64_t m, const std::vector<Provider>& providers,
+std::string DigestOfRow(const at::Tensor& row) {
+  const at::Tensor host = row.contiguous().cpu();
+  return gtest_determinism::ToHex(gtest_determinism::TreeDigest(host.const_data_ptr(), host.nbytes()));
+}
+
+// One row of the table: all providers in interleaved rounds. `halves` [m, K].
+ComparisonRow MeasureRow(const LayerSize& size, const at::Tensor& halves, const std::vector<Provider>& providers,
                          const Weights& weights, const Selection& selection) {
+  const std::int64_t m = halves.size(0);
   ComparisonRow row = RowOf(size, m);
-  const at::Tensor halves = suites::RandomInput("marlin", m, size.k), bfloats = halves.to(at::kBFloat16);
+  const at::Tensor bfloats = halves.to(at::kBFloat16);
   const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool();
   std::vector<std::unique_ptr<GraphTimer>> timers;
   std::vector<Contender> contenders;
@@ -190,7 +197,9 @@ ComparisonRow MeasureRow(const LayerSize& size, std::int64_t m, const std::vecto
     try {
       const auto calls = weights.Calls(provider, halves, bfloats);
       cell.path = weights.PathOf(provider, m);
-      cell.deviation = weights.DeviationOf(provider, calls.front(), halves, bfloats);
+      const at::Tensor y = calls.front()();
+      cell.deviation = weights.DeviationOf(provider, y, halves, bfloats);
+      cell.first_row = DigestOfRow(y.select(0, 0));
       cell.runs = selection.pattern_runs;
       cell.patterns = suites::CountPatterns(calls.front(), selection.pattern_runs).distinct;
       std::vector<std::function<void()>> timed;
@@ -254,8 +263,10 @@ class Matmuls {
     }
     suites::Seed(1);
     const Weights weights(size, all, kRotated);
+    // The first rows of the same x for each size, so that their bits can be compared.
+    const at::Tensor x = suites::RandomInput("marlin", rows.rbegin()->first, size.k);
     for (const auto& [m, providers] : rows) {
-      table_->rows.push_back(MeasureRow(size, m, providers, weights, selection_));
+      table_->rows.push_back(MeasureRow(size, x.narrow(0, 0, m), providers, weights, selection_));
       WriteRowLine(std::cerr, table_->rows.back());
       c10::cuda::CUDACachingAllocator::emptyCache();
     }

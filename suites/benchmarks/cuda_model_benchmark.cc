@@ -48,10 +48,8 @@ std::vector<Variant> AllVariants(const Selection& selection) {
                                    {"gptq_marlin", "gptq", "fp16", "marlin", "builtin"},
                                    {"gptq", "gptq", "fp16", "gptq", "builtin"},
                                    {"gptq_ordered", "gptq", "fp16", "gptq", "builtin", true},
+                                   {"awq_marlin_invariant", "awq", "fp16", "marlin", "builtin", false, true},
                                    {"pytorch_int4", "torchao", "bf16", "tinygemm", "auto"}};
-  if (kernels::KernelRequest request; SetBatchInvariant(request, true)) {
-    variants.push_back({"awq_marlin_invariant", "awq", "fp16", "marlin", "builtin", false, true});
-  }
   if (!selection.op_libraries.empty() || !kernels::FindOpLibraries().empty()) {
     variants.push_back({"vllm_awq_marlin", "awq", "fp16", "marlin", "vllm"});
     variants.push_back({"vllm_awq", "awq", "fp16", "awq", "vllm"});
@@ -84,7 +82,7 @@ std::unique_ptr<suites::Qwen3Engine> LoadEngine(const Variant& variant, const su
   suites::Qwen3Options options;
   options.compute = variant.compute;
   options.kernel = {variant.family, variant.provider, "cuda"};
-  SetBatchInvariant(options.kernel, variant.batch_invariant);
+  options.kernel.batch_invariant = variant.batch_invariant;
   options.max_model_len = selection.prompt + selection.steps + 1;
   return suites::Qwen3Engine::Load(checkpoint, options);
 }

@@ -28,18 +28,6 @@ void OpenDevice(const Selection& selection);
 
 std::string FirstLine(const std::exception& error);
 
-// Asks for the kernels whose bits do not depend on the number of rows. The request
-// has that switch once the kernels have it; false where it has not.
-template <typename Request>
-bool SetBatchInvariant(Request& request, bool on) {
-  if constexpr (requires { request.batch_invariant = on; }) {
-    request.batch_invariant = on;
-    return true;
-  } else {
-    return false;
-  }
-}
-
 void RegisterCudaMatmuls(const Selection& selection, ComparisonTable* table);
 void RegisterCudaModels(const Selection& selection, ComparisonTable* table);
 

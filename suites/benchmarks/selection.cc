@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <iostream>
 
+#include "suites/startup/arguments.h"
+
 namespace quant_suites {
 
 bool Selection::Wants(const std::string& name, const std::vector<std::string>& chosen) const {
@@ -18,13 +20,14 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
       "--benchmark_filter=REGEX,\n"
       "--benchmark_list_tests, --benchmark_repetitions=N (on a CPU), ... The following are of those on a GPU, which "
       "are\n"
-      "there where there is one.");
+      "there where there is one.",
+      "quant_benchmarks");
   app.allow_extras();
   bool all_rows = false;
   app.add_option("--layers", s.layers, "Matmuls: some of qkv, o, gate_up, down")->delimiter(',');
   app.add_option("--rows", s.rows, "Matmuls: rows of x; unset: 1,16,64,512,3790")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 24));
   app.add_flag("--all-rows", all_rows, "Matmuls: 1,2,4,8,16,17,32,64,128,256,512,1024,2048,3790");
   app.add_option("--providers", s.providers,
                  "Matmuls: some of cublas_fp16, marlin, awq, gptq, gptq_ordered, tinygemm, vllm_marlin, ...")
@@ -32,9 +35,9 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
   app.add_option("--variants", s.variants, "Whole model: some of awq_marlin, awq, gptq_marlin, gptq, vllm_awq, ...")
       ->delimiter(',');
   app.add_option("--prompt", s.prompt, "Whole model: tokens of the prompt")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  app.add_option("--steps", s.steps, "Whole model: decode steps")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--steps", s.steps, "Whole model: decode steps")->check(CLI::Range(1, 1 << 24))->capture_default_str();
   app.add_option("--rounds", s.rounds, "Interleaved rounds")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--pattern-runs", s.pattern_runs, "Repetitions whose bits are compared")
       ->check(CLI::Range(1, 100000))
@@ -45,18 +48,19 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
   app.add_flag("--quiet", s.quiet, "Print the tables only");
   app.add_flag("--once", s.once,
                "No times, each call once between cudaProfilerStart and Stop, for ncu; with --variants of a model");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::cout << app.help();
-    parsed.exit_code = 0;
-  } catch (const CLI::ParseError& error) {
-    std::cerr << "quant_benchmarks: " << error.what() << "\n";
-    parsed.exit_code = 2;
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) {
+    parsed.exit_code = *exit_code;
+    return parsed;
   }
   if (s.rows.empty()) s.rows = {1, 16, 64, 512, 3790};
   if (all_rows) s.rows = {1, 2, 4, 8, 16, 17, 32, 64, 128, 256, 512, 1024, 2048, 3790};
   parsed.others = app.remaining();
+  for (const std::string& other : parsed.others) {
+    if (other.starts_with("--benchmark_") || other.starts_with("--v=")) continue;
+    std::cerr << "quant_benchmarks: unknown argument " << other << "; see --help\n";
+    parsed.exit_code = 2;
+    return parsed;
+  }
   return parsed;
 }
 

@@ -4,13 +4,10 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
-#include <cuda_runtime_api.h>
 
-#include <algorithm>
 #include <limits>
 
 #include "kernels/int4_pack.h"
-#include "suites/device/captured_graph.h"
 
 namespace suites {
 namespace {
@@ -69,30 +66,6 @@ at::Tensor RandomHalves(std::int64_t m, std::int64_t k) { return RandomInput("",
 double WeightBytes(std::int64_t k, std::int64_t n) {
   const double codes = static_cast<double>(k) * static_cast<double>(n);
   return codes / 2 + codes / kGroup * 2.5;
-}
-
-double MedianMicroseconds(const std::vector<std::function<void()>>& calls) {
-  const CapturedGraph graph([&] {
-    for (const auto& call : calls) call();
-  });
-  cudaEvent_t begin, end;
-  C10_CUDA_CHECK(cudaEventCreate(&begin));
-  C10_CUDA_CHECK(cudaEventCreate(&end));
-  std::vector<double> times;
-  for (int i = 0; i < 7; ++i) {
-    C10_CUDA_CHECK(cudaEventRecord(begin, graph.stream()));
-    graph.Replay();
-    C10_CUDA_CHECK(cudaEventRecord(end, graph.stream()));
-    C10_CUDA_CHECK(cudaEventSynchronize(end));
-    float ms = 0;
-    C10_CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
-    times.push_back(1000.0 * static_cast<double>(ms) / static_cast<double>(calls.size()));
-  }
-  C10_CUDA_CHECK(cudaEventDestroy(begin));
-  C10_CUDA_CHECK(cudaEventDestroy(end));
-  times.erase(times.begin());
-  std::sort(times.begin(), times.end());
-  return (times[2] + times[3]) / 2;
 }
 
 }  // namespace suites

@@ -1,16 +1,14 @@
-// Layers and inputs of random bits, made on the CUDA device, and the time of calls
-// there: for tools and benchmarks.
+// Layers and inputs of random bits, made on the CUDA device: for tools and
+// benchmarks.
 #ifndef SUITES_DEVICE_DEVICE_LAYERS_H_
 #define SUITES_DEVICE_DEVICE_LAYERS_H_
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "kernels/int4_matmul.h"
 
@@ -39,11 +37,6 @@ at::Tensor RandomHalves(std::int64_t m, std::int64_t k);
 
 // Bytes of a layer's codes, zero points and scales, at least: those a kernel must read.
 double WeightBytes(std::int64_t k, std::int64_t n);
-
-// Time of one call: all of them captured in a graph, median of six replays by CUDA
-// events after one to warm up. With calls that take turns at more weights than
-// caches hold, the weights come from memory.
-double MedianMicroseconds(const std::vector<std::function<void()>>& calls);
 
 }  // namespace suites
 

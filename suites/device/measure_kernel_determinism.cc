@@ -3,10 +3,6 @@
 //
 //   measure_kernel_determinism patterns    deterministic kernels: patterns of many runs
 //   measure_kernel_determinism rates       gptq: how often a run differs, by the number of partial sums
-//   measure_kernel_determinism times       median time of a graph's replay, weights not in the cache
-#include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
-#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <CLI/CLI.hpp>
@@ -25,7 +21,6 @@
 #include "gtest_determinism/torch.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/torch_cuda.h"
-#include "suites/device/captured_graph.h"
 #include "suites/device/device_layers.h"
 #include "suites/device/device_patterns.h"
 #include "suites/startup/arguments.h"
@@ -164,67 +159,10 @@ ordered_json Rates(const Settings& settings) {
   return rows;
 }
 
-ordered_json Times(const Settings& settings) {
-  ordered_json rows = ordered_json::array();
-  std::printf("%-9s %-8s %6s  %-30s %10s %10s %10s %10s\n", "family", "layer", "rows", "path", "us", "GB/s", "TFLOP/s",
-              "fp16 us");
-  for (const LayerSize& size : kLayers) {
-    if (std::find(settings.layers.begin(), settings.layers.end(), size.name) == settings.layers.end()) continue;
-    std::vector<double> half_times;
-    {
-      const std::int64_t copies = (std::int64_t{400} << 20) / (size.k * size.n * 2) + 1;
-      std::vector<at::Tensor> weights;
-      for (std::int64_t i = 0; i < copies; ++i) weights.push_back(suites::RandomHalves(size.n, size.k).mul(0.01));
-      for (const std::int64_t m : settings.rows) {
-        const at::Tensor x = suites::RandomHalves(m, size.k);
-        std::vector<std::function<void()>> calls;
-        for (const at::Tensor& w : weights) calls.emplace_back([&x, &w] { at::mm(x, w.t()); });
-        half_times.push_back(suites::MedianMicroseconds(calls));
-      }
-    }
-    for (const std::string& family : settings.families) {
-      const double bytes = static_cast<double>(size.k * size.n) / 2 + static_cast<double>(size.k / 128 * size.n) * 2.5;
-      const auto copies = static_cast<std::int64_t>(400e6 / bytes) + 1;
-      std::vector<std::unique_ptr<Int4Matmul>> layers;
-      C10_CUDA_CHECK(cudaDeviceSynchronize());
-      const auto start = std::chrono::steady_clock::now();
-      for (std::int64_t i = 0; i < copies; ++i) {
-        layers.push_back(RandomKernel(family, settings.provider, size.k, size.n, settings.options));
-      }
-      C10_CUDA_CHECK(cudaDeviceSynchronize());
-      const double ms =
-          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / copies;
-      for (std::size_t r = 0; r < settings.rows.size(); ++r) {
-        const std::int64_t m = settings.rows[r];
-        const at::Tensor x = RandomInput(family, m, size.k);
-        std::vector<std::function<void()>> calls;
-        for (const auto& layer : layers) calls.emplace_back([&x, &layer] { layer->Forward(x); });
-        const double us = suites::MedianMicroseconds(calls);
-        const double moved = bytes + static_cast<double>(m * (size.k + size.n)) * 2;
-        const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(size.k * size.n);
-        std::printf("%-9s %-8s %6ld  %-30s %10.1f %10.0f %10.1f %10.1f\n", family.c_str(), size.name, m,
-                    layers[0]->PathFor(m).c_str(), us, moved / us * 1e-3, flops / us * 1e-6, half_times[r]);
-        std::fflush(stdout);
-        rows.push_back({{"family", family},
-                        {"layer", size.name},
-                        {"rows", m},
-                        {"path", layers[0]->PathFor(m)},
-                        {"us", us},
-                        {"bytes", moved},
-                        {"flop", flops},
-                        {"fp16_us", half_times[r]}});
-      }
-      std::printf("%-9s %-8s made with its random words in %.2f ms a layer\n", family.c_str(), size.name, ms);
-    }
-    c10::cuda::CUDACachingAllocator::emptyCache();
-  }
-  return rows;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Bit patterns and times of the INT4 kernels on a CUDA device.", "measure_kernel_determinism");
+  CLI::App app("Bit patterns of the INT4 kernels on a CUDA device.", "measure_kernel_determinism");
   Settings settings;
   settings.families = {"marlin", "awq", "gptq", "tinygemm"};
   settings.layers = {"qkv", "o", "gate_up", "down"};
@@ -246,8 +184,6 @@ int main(int argc, char** argv) {
   common(patterns);
   CLI::App* const rates = app.add_subcommand("rates", "How often a run of gptq differs, by partial sums");
   common(rates);
-  CLI::App* const times = app.add_subcommand("times", "Median times beside cuBLAS in fp16");
-  common(times);
   if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   if (kernels::TorchCuda().devices == 0) {
     std::cerr << "measure_kernel_determinism: " << kernels::TorchCuda().reason << "\n";
@@ -255,8 +191,7 @@ int main(int argc, char** argv) {
   }
   if (settings.rows.empty()) {
     settings.rows = *patterns ? std::vector<std::int64_t>{1, 4, 16, 17, 64, 256, 512, 2048}
-                    : *rates  ? std::vector<std::int64_t>{1, 2, 4, 8, 16, 32, 50}
-                              : std::vector<std::int64_t>{1, 16, 64, 512, 3790};
+                              : std::vector<std::int64_t>{1, 2, 4, 8, 16, 32, 50};
   }
   for (const std::string& option : options) {
     const std::size_t equals = option.find('=');
@@ -267,7 +202,7 @@ int main(int argc, char** argv) {
     settings.options[option.substr(0, equals)] = option.substr(equals + 1);
   }
   try {
-    const ordered_json rows = *patterns ? Patterns(settings) : *rates ? Rates(settings) : Times(settings);
+    const ordered_json rows = *patterns ? Patterns(settings) : Rates(settings);
     if (!settings.json.empty()) {
       std::ofstream out(settings.json);
       out << rows.dump(1) << "\n";

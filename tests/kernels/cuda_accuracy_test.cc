@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <ostream>
@@ -14,6 +15,7 @@
 
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/operators.h"
+#include "kernels/cuda/stream_plan.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/torch_cuda.h"
 #include "tests/kernels/random_layer.h"
@@ -47,6 +49,7 @@ const Shape kShapes[] = {
     {"LastRowOfOneBlock", 8, 256, 128},
     {"FirstRowOfTwoBlocks", 9, 256, 128},
     {"LastStreamRow", 16, 256, 128},
+    {"TwoRows", 2, 4096, 264},
     {"FirstTileRow", 17, 256, 128},
     {"TileOf32", 32, 256, 128},
     {"TileOf64", 33, 256, 136},
@@ -72,13 +75,23 @@ const Shape kShapes[] = {
     {"GroupOfTwoSlices", 7, 512, 64, 256},
     {"ShortestK", 4, 32, 16, 32},
     {"WideLayer", 1, 1024, 16384},
+    {"WideLayerManyRows", 11, 1024, 16384},
+    {"OddTilesOfOneRow", 1, 4160, 40, 64},
+    {"OddTilesOfManyRows", 13, 4160, 40, 64},
+    {"PiecesInTurns", 16, 12288, 72},
+    {"LastPieceShort", 10, 8576, 40},
+    {"GroupsOf32", 1, 1184, 200, 32},
+    {"GroupsOf32ManyRows", 14, 1184, 200, 32},
+    {"GroupsOf256", 1, 2048, 48, 256},
     {"KInSplits", 24, 4096, 200},
     {"KInSplitsOf64Rows", 40, 4096, 264},
     {"KInSplitsOfGroupsOf32", 100, 2080, 136, 32},
     {"OddNumberOfTilesOfK", 130, 448, 200, 64},
 };
-// Beyond what ATen takes.
+// Beyond what ATen takes, or so long that the bound of tinygemm, whose weights are
+// rounded to bfloat16, would not see a sixteenth of K left out.
 const Shape kBuiltinShapes[] = {
+    {"PiecesInTurnsOfEightRows", 8, 17408, 72},
     {"OneGroupForAllRows", 5, 384, 64, 384},
     {"OneGroupForAllRowsInTiles", 60, 384, 64, 384},
     {"GroupsThatSlicesCut", 5, 288, 64, 96},
@@ -89,6 +102,10 @@ const Shape kBuiltinShapes[] = {
     {"GroupsOf24InTiles", 80, 264, 72, 24},
     {"GroupsOf24Dequantized", 260, 264, 72, 24},
     {"GroupsOf16", 1, 176, 16, 16},
+    {"GroupsOf192", 1, 1344, 72, 192},
+    {"GroupsOf192ManyRows", 9, 1344, 72, 192},
+    {"GroupsOf96ManyRows", 16, 1248, 72, 96},
+    {"GroupsOf8ManyRows", 16, 1096, 40, 8},
 };
 // So many half sums have no bound worth the name: not gptq.
 const Shape kLongShapes[] = {
@@ -132,11 +149,21 @@ Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Te
                                                  : cuda::Family::kGptq;
   const cuda::Plan plan =
       cuda::PlanOn(x.device(), kernel, x.size(0), layer.k, layer.n, layer.group_size, c.batch_invariant);
-  constexpr std::int64_t kWarps = 8;  // share out the tiles of a stream
   switch (plan.path) {
-    case cuda::Path::kStream:
-      return TensorCoreReference(layer, x, rounding,
-                                 {(plan.tiles_per_split + kWarps - 1) / kWarps * cuda::kTileK, kWarps + plan.splits});
+    case cuda::Path::kStream: {
+      // The sums of a unit, two chains of instructions that are added, are multiplied
+      // by the scale and added to the warp's, group by group, without a weight being
+      // rounded; then the eight warps' are added.
+      const bool integers = layer.group_size % 32 == 0;
+      const std::int64_t groups = integers ? std::max<std::int64_t>(1, cuda::kUnitK / layer.group_size) : 1;
+      const std::int64_t units = (layer.k + cuda::kUnitK - 1) / cuda::kUnitK;
+      const std::int64_t warp_units = (units + cuda::kSharers - 1) / cuda::kSharers;
+      if (integers) rounding = WeightRounding::kNone;
+      if (kernel == cuda::Family::kGptq) {
+        return TensorCoreSplitKReference(layer, x, rounding, {cuda::kUnitK, 1 + groups});
+      }
+      return TensorCoreReference(layer, x, rounding, {cuda::kUnitK, 1 + groups * warp_units + cuda::kSharers});
+    }
     case cuda::Path::kTile:
     case cuda::Path::kWgmma:
       return TensorCoreReference(layer, x, rounding, {plan.tiles_per_split * cuda::kTileK, plan.splits});

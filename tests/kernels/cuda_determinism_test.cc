@@ -216,13 +216,42 @@ INSTANTIATE_TEST_SUITE_P(Kernels, EveryCudaKernel,
 
 class BuiltinCudaKernel : public CudaKernel {};
 
+// A launch may begin before the one ahead of it has ended: it must not read what
+// that one writes too early, nor write what it still reads.
+TEST_P(BuiltinCudaKernel, LaunchesInARowSeeWhatTheOneBeforeWrote) {
+  const auto first = Make(2048, 1024, 1), second = Make(1024, 2048, 2);
+  for (const std::int64_t m : {1, 8, 16}) {
+    const auto run = [&](const at::Tensor& x, bool synchronize) {
+      at::Tensor y = x;
+      for (int i = 0; i < 3; ++i) {
+        y = first->ForwardOrdered(y);
+        if (synchronize) C10_CUDA_CHECK(cudaDeviceSynchronize());
+        y = second->ForwardOrdered(y);
+        if (synchronize) C10_CUDA_CHECK(cudaDeviceSynchronize());
+      }
+      return y;
+    };
+    // The result stays in the range of halves, and differs from one input to the next.
+    std::vector<at::Tensor> inputs, expected;
+    for (const std::uint64_t seed : {3, 4}) {
+      inputs.push_back(Input(m, 2048, seed).mul(0x1p-10));
+      expected.push_back(run(inputs.back(), true));
+      ASSERT_TRUE(expected.back().isfinite().all().item<bool>()) << "m = " << m;
+    }
+    ASSERT_FALSE(SameBits(expected[0], expected[1]));
+    int deviating = 0;
+    for (int i = 0; i < 200; ++i) deviating += SameBits(run(inputs[i % 2], false), expected[i % 2]) ? 0 : 1;
+    EXPECT_EQ(deviating, 0) << "m = " << m;
+  }
+}
+
 // Batch invariance within a path: a row's result does not depend on the rows beside it.
 TEST_P(BuiltinCudaKernel, ARowGivesTheSameBitsInAnyBatchOfAPath) {
   const auto kernel = Make(4096, 136, 5);
   const at::Tensor x = Input(256, 4096, 6);
   const bool gptq = std::string(GetParam().family) == "gptq";
   const std::vector<std::vector<std::int64_t>> paths =
-      gptq ? std::vector<std::vector<std::int64_t>>{{50, 1, 2, 8, 9, 33}}
+      gptq ? std::vector<std::vector<std::int64_t>>{{16, 1, 2, 8, 9}, {50, 17, 33}}
            : std::vector<std::vector<std::int64_t>>{{16, 1, 2, 8, 9}};
   for (const auto& rows : paths) {
     const at::Tensor all = kernel->ForwardOrdered(x.narrow(0, 0, rows.front()));

@@ -1,6 +1,7 @@
 // Index maps and plans of the CUDA kernels, on the host: no device is needed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <set>
 #include <utility>
@@ -8,6 +9,7 @@
 
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/plan.h"
+#include "kernels/cuda/stream_plan.h"
 #include "kernels/int4_pack.h"
 #include "tests/kernels/random_layer.h"
 
@@ -142,7 +144,7 @@ TEST(Plan, SplitsCoverKOnce) {
       for (const int sms : {1, 108, kH100, 192}) {
         for (const std::int64_t m : {1, 8, 9, 16, 17, 32, 33, 50, 64, 65, 256}) {
           const Plan plan = PlanFor(family, m, k, n, sms);
-          if (plan.path == Path::kDequantize) continue;
+          if (plan.path == Path::kDequantize || plan.path == Path::kStream) continue;
           const std::int64_t tiles = (k + kTileK - 1) / kTileK;
           EXPECT_GE(plan.splits * plan.tiles_per_split, tiles);
           EXPECT_LT((plan.splits - 1) * plan.tiles_per_split, tiles) << "no split is empty";
@@ -155,13 +157,56 @@ TEST(Plan, SplitsCoverKOnce) {
   }
 }
 
+// Every strip of 16 columns belongs to one block, no block is without one, and all
+// fits into a block's shared memory; what does not takes another path.
+TEST(Plan, AStreamTakesEachStripOnce) {
+  constexpr int kSm80 = 163 * 1024, kSmall = 99 * 1024;
+  int elsewhere = 0;
+  for (const Family family : {Family::kMarlin, Family::kGptq}) {
+    for (const auto& [k, n] : kShapes) {
+      for (const std::int64_t group : {8, 32, 64, 128, 256}) {
+        for (const int limit : {kSmall, kSm80, kSharedLimit90}) {
+          for (std::int64_t m = 1; m <= kMaxStreamRows; ++m) {
+            const Plan plan = PlanFor(family, m, k, n, kH100, 80, group, false, limit);
+            if (plan.path != Path::kStream) {
+              EXPECT_TRUE(limit == kSmall || (limit == kSm80 && m > 8) || k > 32768) << m << " " << k << " " << n;
+              ++elsewhere;
+              continue;
+            }
+            EXPECT_EQ(plan.row_blocks, m == 1 ? 0 : m <= 8 ? 1 : 2);
+            const int strips = static_cast<int>((n + kMarlinColumns - 1) / kMarlinColumns);
+            int next = 0;
+            for (int b = 0; b < plan.blocks; ++b) {
+              const int first = StreamFirstStrip(plan.row_blocks, strips, b, plan.blocks);
+              const int end = StreamFirstStrip(plan.row_blocks, strips, b + 1, plan.blocks);
+              ASSERT_EQ(first, next);
+              ASSERT_GT(end, first);
+              ASSERT_LE((end - first) * kMarlinColumns, plan.columns);
+              next = end;
+            }
+            EXPECT_EQ(next, strips);
+            const Sums sums = family == Family::kMarlin ? Sums::kFloat : Sums::kHalfOrdered;
+            const StreamShape shape = StreamShapeFor(plan.row_blocks, sums, m, k, n, group, plan.blocks, limit);
+            EXPECT_LE(shape.shared_bytes, limit);
+            EXPECT_EQ(shape.shared_bytes % 16, 0);
+            EXPECT_GE(shape.x_buffers,
+                      std::min(2, (StreamPartUnits(shape.units) + shape.piece_units - 1) / shape.piece_units));
+            EXPECT_LE(shape.x_buffers, 32) << "a lane for each barrier";
+            EXPECT_LE(
+                StreamShapeFor(plan.row_blocks, Sums::kHalfArrival, m, k, n, group, plan.blocks, limit).shared_bytes,
+                limit);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(elsewhere, 0);
+}
+
 // The batch must not choose the order of summation within a path.
 TEST(Plan, SplitsDoNotFollowTheNumberOfRows) {
   for (const Family family : {Family::kMarlin, Family::kAwq}) {
     for (const auto& [k, n] : kShapes) {
-      for (std::int64_t m = 1; m <= kMaxStreamRows; ++m) {
-        EXPECT_EQ(PlanFor(family, m, k, n, kH100).splits, PlanFor(family, 1, k, n, kH100).splits);
-      }
       for (std::int64_t m = 17; m <= kMaxTileRows; ++m) {
         EXPECT_EQ(PlanFor(family, m, k, n, kH100).splits, PlanFor(family, 17, k, n, kH100).splits);
       }
@@ -176,9 +221,10 @@ TEST(Plan, PathsByRows) {
   EXPECT_EQ(PlanFor(Family::kMarlin, 257, 4096, 4096, kH100).path, Path::kDequantize);
   EXPECT_EQ(PlanFor(Family::kGptq, 50, 4096, 4096, kH100).path, Path::kSlices);
   EXPECT_EQ(PlanFor(Family::kGptq, 51, 4096, 4096, kH100).path, Path::kDequantize);
-  EXPECT_EQ(PlanFor(Family::kGptq, 1, 12288, 4096, kH100).splits, 96);
-  EXPECT_EQ(NameOf(PlanFor(Family::kGptq, 1, 12288, 4096, kH100)), "slices of 128 rows of K");
-  EXPECT_EQ(NameOf(PlanFor(Family::kAwq, 1, 12288, 1024, kH100)), "stream, K in 4 splits");
+  EXPECT_EQ(PlanFor(Family::kGptq, 16, 4096, 4096, kH100).path, Path::kStream);
+  EXPECT_EQ(PlanFor(Family::kGptq, 17, 12288, 4096, kH100).splits, 96);
+  EXPECT_EQ(NameOf(PlanFor(Family::kGptq, 17, 12288, 4096, kH100)), "slices of 128 rows of K");
+  EXPECT_EQ(NameOf(PlanFor(Family::kAwq, 1, 12288, 1024, kH100)), "stream");
   EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 100, 4096, 24576, kH100)), "tiles of 128 rows");
   EXPECT_EQ(NameOf(PlanFor(Family::kMarlin, 512, 4096, 24576, kH100)), "dequantize, then at::mm");
 }

@@ -94,6 +94,8 @@ TEST_P(RawCudaGemm, WritesTheResultAndNothingElse) {
       Check(m, 2048, n, 128);  // in splits
       Check(m, 72, n, 8);      // ends within a tile
       Check(m, 160, n, 32);
+      Check(m, 192, n, 64);    // an odd number of tiles
+      Check(m, 9216, n, 128);  // pieces of x in turns, for 16 rows
     }
   }
   if (GetParam().family != Family::kGptq) {
@@ -110,17 +112,21 @@ TEST_P(RawCudaGemm, SanitizedShapes) {
     Check(m, 72, 24, 8);
     Check(m, 96, 24, 32);
   }
-  Check(2, 2048, 24, 128);   // in splits
+  for (const int m : {1, 2, 16}) {  // few rows: each group size, odd tiles, several pieces of x
+    Check(m, 192, 40, 64);
+    Check(m, 1184, 24, 32);
+    Check(m, 2048, 40, 128);
+    Check(m, 264, 24, 24);
+  }
+  Check(16, 9216, 24, 128);
   Check(20, 1024, 24, 128);  // in splits
   if (GetParam().family != Family::kGptq) {
     Check(100, 192, 24, 64);
     Check(100, 72, 24, 8);
     Check(100, 96, 24, 32);
   }
-  if (GetParam().family == Family::kMarlin) {
-    Check(3, 64, 8448, 64);  // two strips for each warp
-    Check(12, 72, 8448, 8);
-  }
+  Check(1, 64, 8448, 64);  // several strips a block
+  Check(12, 72, 8448, 8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaGemm,

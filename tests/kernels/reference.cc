@@ -56,7 +56,7 @@ double TensorCoreError(const SumChain& chain) {
   return Gamma(17 * static_cast<double>((chain.rows + 63) / 64 * 4) + static_cast<double>(chain.sums), 2 * kFloatUnit);
 }
 
-// W, and what the exact W may differ from it: a kernel on a device rounds each
+// W, and what the exact W may differ from it: where a kernel on a device rounds each
 // weight to half once, by h |w| or half a subnormal.
 struct RoundedWeights {
   at::Tensor w;           // F64 [K, N], on the device of x
@@ -69,6 +69,7 @@ RoundedWeights WeightsFor(const QuantizedLinear& linear, const at::Tensor& x, We
     return {w, at::zeros_like(w)};
   }
   const at::Tensor w = exact.to(at::kDouble);
+  if (rounding == WeightRounding::kNone) return {w, at::zeros_like(w)};
   return {w, w.abs().mul(kHalfUnit).add(kHalfUnderflow)};
 }
 
@@ -135,8 +136,9 @@ Reference SplitKReference(const QuantizedLinear& linear, const at::Tensor& x) {
 }
 
 // The same with e_j of TensorCoreReference().
-Reference TensorCoreSplitKReference(const QuantizedLinear& linear, const at::Tensor& x, WeightRounding rounding) {
-  return AddSlices(linear, x, WeightsFor(linear, x, rounding), TensorCoreError({128, 0}));
+Reference TensorCoreSplitKReference(const QuantizedLinear& linear, const at::Tensor& x, WeightRounding rounding,
+                                    const SumChain& chain) {
+  return AddSlices(linear, x, WeightsFor(linear, x, rounding), TensorCoreError(chain));
 }
 
 // A kernel of ATen's, whose order of summation we do not know: a weight may be

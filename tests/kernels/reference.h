@@ -22,10 +22,11 @@ Reference OrderedReference(const QuantizedLinear& linear, const at::Tensor& x); 
 Reference SplitKReference(const QuantizedLinear& linear, const at::Tensor& x);    // gptq, any order of arrival
 Reference TinygemmReference(const QuantizedLinear& linear, const at::Tensor& x);  // bfloat16
 
-// The kernels on a device, whose weights are rounded to half: against the exact
-// product, or, more narrowly, against that of the rounded weights. x may lie on the
-// device; the reference is then computed there.
-enum class WeightRounding { kExact, kToHalf };
+// The kernels on a device. Where weights are rounded to half: against the exact
+// product, or, more narrowly, against that of the rounded weights. kNone: a kernel
+// that does not round them, against the exact product. x may lie on the device; the
+// reference is then computed there.
+enum class WeightRounding { kExact, kToHalf, kNone };
 // The longest way of a term: rows of K that one accumulator adds up, and how many
 // such sums are then added.
 struct SumChain {
@@ -34,7 +35,9 @@ struct SumChain {
 };
 Reference TensorCoreReference(const QuantizedLinear& linear, const at::Tensor& x, WeightRounding rounding,
                               const SumChain& chain);
-Reference TensorCoreSplitKReference(const QuantizedLinear& linear, const at::Tensor& x, WeightRounding rounding);
+// `chain` is that of one slice.
+Reference TensorCoreSplitKReference(const QuantizedLinear& linear, const at::Tensor& x, WeightRounding rounding,
+                                    const SumChain& chain = {128, 0});
 
 // "" where every element of y is within the bound; else the first that is not.
 std::string FirstOutside(const at::Tensor& y, const Reference& reference);

@@ -13,6 +13,8 @@ for tool in memcheck racecheck initcheck synccheck; do
   # What initializes memory must be watched too, also where torch's kernels do.
   only=(--kernel-regex kns=kernels)
   [ $tool = initcheck ] && only=()
+  # More than it follows by itself: each block of a stream has up to 32 for each warp.
+  [ $tool = racecheck ] || [ $tool = synccheck ] && only+=(--num-cuda-barriers 8192)
   compute-sanitizer --tool $tool --error-exitcode 9 "${only[@]}" --print-limit 5 \
     "$program" --gtest_filter="$filter"
   code=$?

@@ -1,4 +1,5 @@
-// Attention of a prompt on sm_90a: warpgroup products, fed by tensor copies.
+// Attention of a prompt on sm_90a, for which alone this file is compiled: warpgroup
+// products, fed by tensor copies.
 //
 // A block takes 128 rows of one query head, 64 to each of two warpgroups; a third
 // copies the keys and values, 128 positions at a time, in ascending order up to
@@ -117,7 +118,6 @@ __device__ void Soften(float (&score)[64], float (&largest)[2], float (&total)[2
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, 1) AttendPrompt(const __grid_constant__ Maps maps, Shape shape) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ unsigned char raw[];
   __shared__ Barrier query_full, keys_full[kStages], keys_free[kStages], values_full[kStages], values_free[kStages];
   unsigned char* const query = raw + (1024 - static_cast<unsigned>(__cvta_generic_to_shared(raw)) % 1024) % 1024;
@@ -272,7 +272,6 @@ __global__ void __launch_bounds__(kThreads, 1) AttendPrompt(const __grid_constan
       }
     }
   }
-#endif
 }
 
 using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
@@ -334,10 +333,11 @@ void LaunchPrefillAttention(Precision precision, const PrefillAttentionArgs& arg
 }
 
 bool AttendsPromptsItself(Precision precision, int head_dim) {
-  if (precision == Precision::kFp32 || head_dim != kDim || !CanOverlapLaunches()) return false;
-  // Code for sm_90a is there where its barriers are.
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, AttendPrompt<__half>) == cudaSuccess && attributes.sharedSizeBytes > 0;
+  int device = 0, major = 0, minor = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  return precision != Precision::kFp32 && head_dim == kDim && major == 9 && minor == 0;
 }
 
 }  // namespace suites::internal

@@ -123,6 +123,23 @@ TEST(Table, TheLargestDeviationOfEachProvider) {
   EXPECT_THAT(Console(Table({Row(1, 3, {Cell("gptq", 4)})})), Not(HasSubstr("deviation")));
 }
 
+// A batch-invariant kernel shows one pattern, another as many as its sizes have.
+TEST(Table, PatternsOfTheFirstRowOverTheSizes) {
+  const auto cell = [](const std::string& provider, const std::string& first_row) {
+    ComparisonCell made = Cell(provider, 4);
+    made.first_row = first_row;
+    return made;
+  };
+  const ComparisonTable table =
+      Table({Row(1, 3, {cell("marlin", "a"), cell("marlin_invariant", "x")}),
+             Row(2, 3, {cell("marlin", "b"), cell("marlin_invariant", "x")}),
+             Row(4, 3, {cell("marlin", "a"), cell("marlin_invariant", "x"), cell("awq", "c")})});
+  EXPECT_THAT(Console(table), HasSubstr("first row over all M: marlin 2, marlin_invariant 1\n"));
+  EXPECT_THAT(Markdown(table), HasSubstr("same x: marlin 2, marlin_invariant 1.\n"));
+  EXPECT_EQ(Json(table)["rows"][2]["cells"][2]["first_row"], "c");
+  EXPECT_THAT(Console(Table({Row(1, 3, {cell("marlin", "a")})})), Not(HasSubstr("first row")));
+}
+
 TEST(Table, OneColumnForEachProviderInOrder) {
   const ComparisonTable table = Table(
       {Row(1, 3, {Cell("cublas_fp16", 15), Cell("marlin", 4)}), Row(64, 3, {Cell("marlin", 5), Cell("tinygemm", 9)})});

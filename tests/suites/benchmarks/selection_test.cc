@@ -37,6 +37,12 @@ TEST(Selection, TakesItsOwnAndLeavesTheOthersToGoogleBenchmark) {
 
 TEST(Selection, AllRows) { EXPECT_EQ(Parse({"--all-rows"}).selection.rows.size(), 14u); }
 
+TEST(Selection, AFlagOfNeitherIsNamed) {
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(Parse({"--benchmark_filter=x", "--bogus"}).exit_code, 2);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "quant_benchmarks: unknown argument --bogus; see --help\n");
+}
+
 TEST(Selection, SenselessValuesAreRefused) {
   testing::internal::CaptureStderr();
   EXPECT_EQ(Parse({"--rounds", "0"}).exit_code, 2);

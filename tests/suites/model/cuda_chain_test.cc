@@ -209,7 +209,9 @@ TEST_P(CudaChain, EveryKernelWaitsForTheLaunchAhead) {
     for (int run = 0; run < 12; ++run) {
       begin();
       LaunchGemv(precision(), in.data(), weight.data(), y.data(), rows, length, stream);
-      if (run == 0) ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);  // one after the other
+      if (run == 0) {  // one after the other
+        ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+      }
       successor.launch();
       ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
       if (run == 0) {

@@ -377,19 +377,23 @@ TEST_F(CudaQwen3, PiecesAndBackendsStayNearTheDefault) {
   }
 }
 
-// Heads of 128, which the engine's own attention of a prompt takes, against PyTorch's.
-TEST_F(CudaQwen3, APromptAttendsAsPyTorchsFlashDoes) {
+// Heads of 128, which the engine's own attention of a prompt takes on sm_90.
+ModelConfig WideHeads() {
   ModelConfig config;
   config.vocab_size = 1024;
-  config.hidden_size = 256;
-  config.intermediate_size = 512;
+  config.hidden_size = 1024;
+  config.intermediate_size = 3072;
   config.num_hidden_layers = 3;
   config.num_attention_heads = 8;
   config.num_key_value_heads = 2;
   config.head_dim = 128;
   config.max_position_embeddings = 2048;
   config.torch_dtype = "float16";
-  const RandomCheckpoint checkpoint(config, "");
+  return config;
+}
+
+TEST_F(CudaQwen3, APromptAttendsAsPyTorchsFlashDoes) {
+  const RandomCheckpoint checkpoint(WideHeads(), "");
   for (const char* compute : {"fp16", "bf16"}) {
     const std::vector<std::int64_t> prompt = SomePrompt(333);
     const Generation own = Qwen3Engine::Load(checkpoint, OnGpu(compute))->Generate(prompt, {.max_tokens = 8});
@@ -405,15 +409,39 @@ TEST_F(CudaQwen3, APromptAttendsAsPyTorchsFlashDoes) {
     const double difference = RootMeanSquareDifference(AllRows(own.step_logits), expected);
     std::printf("%s: rms of the own attention against flash %.3g, allowed %.3g\n", compute, difference, 2 * noise);
     EXPECT_LE(difference, 2 * noise);
-    // The control: a prompt that differs in its first token.
-    std::vector<std::int64_t> other = prompt;
-    other[0] += 1;
+    // The control: the prompt the other way round.
+    const std::vector<std::int64_t> other(prompt.rbegin(), prompt.rend());
     EXPECT_GT(RootMeanSquareDifference(AllRows(with_flash->Generate(other, forced).step_logits), expected), 2 * noise);
     // In pieces it is the same to the bit but for the matmuls of other sizes: near.
     Qwen3Options pieces = OnGpu(compute);
     pieces.prefill_chunk = 100;
     const Generation in_pieces = Qwen3Engine::Load(checkpoint, pieces)->Generate(prompt, forced);
     EXPECT_LE(RootMeanSquareDifference(AllRows(in_pieces.step_logits), AllRows(own.step_logits)), 2 * noise);
+  }
+}
+
+// Rows that do not depend on how many there are, in the matmuls and in attention:
+// a prompt in pieces is the prompt, to the bit.
+TEST_F(CudaQwen3, BatchInvariantMatmulsMakeThePiecesTheWhole) {
+  if (!internal::AttendsPromptsItself(internal::Precision::kFp16, 128)) {
+    GTEST_SKIP() << "attention of a prompt is PyTorch's here: no sm_90, or no code for sm_90a in this build";
+  }
+  const RandomCheckpoint checkpoint(WideHeads(), "awq");
+  const std::vector<std::int64_t> prompt = SomePrompt(333);
+  for (const char* family : {"marlin", "awq"}) {
+    Qwen3Options options = OnGpu("fp16", family);
+    options.kernel.batch_invariant = true;
+    const Generation whole = Qwen3Engine::Load(checkpoint, options)->Generate(prompt, {.max_tokens = 6});
+    for (const std::int64_t chunk : {1, 16, 100, 332}) {
+      options.prefill_chunk = chunk;
+      const auto engine = Qwen3Engine::Load(checkpoint, options);
+      EXPECT_TRUE(engine->Generate(prompt, {.max_tokens = 6}).step_logits.SameBits(whole.step_logits))
+          << family << " in pieces of " << chunk;
+      // The control: another prompt.
+      std::vector<std::int64_t> other = prompt;
+      other[5] += 1;
+      EXPECT_FALSE(engine->Generate(other, {.max_tokens = 6}).step_logits.SameBits(whole.step_logits)) << family;
+    }
   }
 }
 

@@ -1,0 +1,107 @@
+// Launches of the kernels for few rows of x.
+#ifndef KERNELS_CUDA_STREAM_LAUNCH_CUH_
+#define KERNELS_CUDA_STREAM_LAUNCH_CUH_
+
+#include <array>
+#include <atomic>
+
+#include "kernels/cuda/launch_internal.cuh"
+#include "kernels/cuda/stream.cuh"
+
+namespace kernels::cuda {
+
+struct StreamDevice {
+  int shared_limit = 0;   // bytes of shared memory that a block may ask for
+  bool overlaps = false;  // programmatic dependent launch
+  std::size_t index = 0;  // of the device, modulo kDevices
+  static constexpr std::size_t kDevices = 64;
+};
+// Of the current device; asked once for each.
+inline StreamDevice CurrentStreamDevice() {
+  static std::array<std::atomic<std::int64_t>, StreamDevice::kDevices> known = {};
+  int device = 0;
+  cudaGetDevice(&device);
+  StreamDevice result;
+  result.index = static_cast<std::size_t>(device) % StreamDevice::kDevices;
+  std::int64_t value = known[result.index].load(std::memory_order_relaxed);
+  if (value == 0) {
+    int shared = 0, major = 0;
+    cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    value = 2 * static_cast<std::int64_t>(shared) + (major >= 9 ? 1 : 0);
+    known[result.index].store(value, std::memory_order_relaxed);
+  }
+  result.shared_limit = static_cast<int>(value / 2);
+  result.overlaps = value % 2 != 0;
+  return result;
+}
+
+template <int kRowBlocks, Sums kSums, auto kKernel>
+void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cudaStream_t stream) {
+  const StreamDevice device = CurrentStreamDevice();
+  const StreamShape shape =
+      StreamShapeFor(kRowBlocks, kSums, gemm.m, gemm.k, gemm.n, gemm.group_size, plan.blocks, device.shared_limit);
+  // Once for each device and kernel: the call is slow.
+  static std::array<std::atomic<bool>, StreamDevice::kDevices> asked = {};
+  if (!asked[device.index].load(std::memory_order_relaxed)) {
+    if (const cudaError_t error =
+            cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, device.shared_limit);
+        error != cudaSuccess) {
+      throw std::runtime_error(std::string("CUDA refused shared memory for ") + name + ": " +
+                               cudaGetErrorString(error));
+    }
+    asked[device.index].store(true, std::memory_order_relaxed);
+  }
+  StreamArgs args;
+  args.gemm = gemm;
+  args.group_inverse = GroupInverse(static_cast<std::uint32_t>(gemm.group_size));
+  args.k_tiles = static_cast<int>(RoundUp(gemm.k, kTileK) / kTileK);
+  args.units = shape.units;
+  args.strips = shape.strips;
+  args.piece_units = shape.piece_units;
+  args.x_buffers = shape.x_buffers;
+  cudaLaunchAttribute overlap;
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(plan.blocks));
+  config.blockDim = dim3(32 * StreamWarps(kRowBlocks));
+  config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = device.overlaps ? 1 : 0;
+  cudaLaunchKernelEx(&config, kKernel, args);
+  CheckLaunch(name);
+}
+
+// Calls `f` with kRowBlocks and kGroups of StreamBody as its template arguments.
+template <class Function>
+void WithStreamShape(const Gemm& gemm, const Plan& plan, Function f) {
+  const auto with_groups = [&]<int kRowBlocks>() {
+    switch (StreamGroups(gemm.group_size)) {
+      case 1:
+        return f.template operator()<kRowBlocks, 1>();
+      case 2:
+        return f.template operator()<kRowBlocks, 2>();
+      case 4:
+        return f.template operator()<kRowBlocks, 4>();
+      default:
+        return f.template operator()<kRowBlocks, 0>();
+    }
+  };
+  switch (plan.row_blocks) {
+    case 0:
+      return with_groups.template operator()<0>();
+    case 1:
+      return with_groups.template operator()<1>();
+    default:
+      return with_groups.template operator()<2>();
+  }
+}
+
+// marlin and awq, plan.path kStream.
+void MarlinStream(const Gemm& gemm, const Plan& plan, cudaStream_t stream);
+
+}  // namespace kernels::cuda
+
+#endif  // KERNELS_CUDA_STREAM_LAUNCH_CUH_
