@@ -57,7 +57,7 @@ class Buffer {
 
 // What a thread needs to multiply.
 struct Scratch {
-  Buffer totals, panel;
+  Buffer totals, panel, halves;
 };
 Scratch& ThreadScratch() {
   thread_local Scratch scratch;
@@ -258,20 +258,15 @@ class Task {
   // totals = x[rows, K of blocks begin..end) . W[K of the blocks, tiles)
   void Accumulate(std::int64_t begin, std::int64_t end) const {
     std::fill_n(totals_, tiles_ * row_tiles_ * problem_.height * kTileColumns, 0.0F);
-    void* const panel = problem_.by_dot ? nullptr : ThreadScratch().panel.Get<std::byte>(kPanelBytes);
+    // Block by block, so that the digits of one serve all tiles.
     for (std::int64_t b = begin; b < end; ++b) {
-      const RowTile* const rows_of_x = problem_.TilesOf(b, first_row_tile_);
-      for (std::int64_t i = 0; i < tiles_; ++i) {
-        const GroupBlock block = BlockOf(i, problem_.blocks[static_cast<std::size_t>(b)]);
-        if (problem_.by_dot) {
-          problem_.kernels.dot(block, *rows_of_x, TotalsOf(i));
-        } else {
-          problem_.kernels.unpack(block, panel);
-          problem_.kernels.multiply_panel(block, panel, rows_of_x, static_cast<int>(row_tiles_), TotalsOf(i));
-        }
-        if (!problem_.all_finite()) AddSpecialValues(i, b, block);
-      }
+      for (std::int64_t i = 0; i < tiles_; ++i) AddBlock(i, b);
     }
+  }
+  // The same for tile i alone.
+  void AccumulateTile(std::int64_t i, std::int64_t begin, std::int64_t end) const {
+    std::fill_n(TotalsOf(i), row_tiles_ * problem_.height * kTileColumns, 0.0F);
+    for (std::int64_t b = begin; b < end; ++b) AddBlock(i, b);
   }
 
  private:
@@ -286,6 +281,19 @@ class Task {
     block.scales = w.scales + lane;
     block.rows = of.rows;
     return block;
+  }
+
+  void AddBlock(std::int64_t i, std::int64_t b) const {
+    const RowTile* const rows_of_x = problem_.TilesOf(b, first_row_tile_);
+    const GroupBlock block = BlockOf(i, problem_.blocks[static_cast<std::size_t>(b)]);
+    if (problem_.by_dot) {
+      problem_.kernels.dot(block, *rows_of_x, TotalsOf(i));
+    } else {
+      void* const panel = ThreadScratch().panel.Get<std::byte>(kPanelBytes);
+      problem_.kernels.unpack(block, panel);
+      problem_.kernels.multiply_panel(block, panel, rows_of_x, static_cast<int>(row_tiles_), TotalsOf(i));
+    }
+    if (!problem_.all_finite()) AddSpecialValues(i, b, block);
   }
 
   // Rows with an infinity or a NaN count as zeros until here. Beside those a finite
@@ -321,10 +329,10 @@ class Task {
   float* const totals_;
 };
 
-// y += half(totals), tile i of a task.
-void AddTile(const Problem& problem, const Task& task, std::int64_t i, std::uint16_t* y) {
+// y += half(totals), tile i of a task; rows of y lie `stride` apart.
+void AddTile(const Problem& problem, const Task& task, std::int64_t i, std::uint16_t* y, std::int64_t stride) {
   for (std::int64_t r = 0; r < task.rows(); ++r) {
-    problem.kernels.accumulate_half(task.totals(i, r), task.result(y, i, r), task.columns(i));
+    problem.kernels.accumulate_half(task.totals(i, r), y + r * stride, task.columns(i));
   }
 }
 
@@ -388,14 +396,21 @@ void SplitKGemmOrdered(const Weights& weights, const std::uint16_t* x, std::int6
       const KernelScope scope(problem.kernels);
       for (std::int64_t index = begin; index < end; ++index) {
         const Task task(problem, index);
-        for (std::int64_t i = 0; i < task.tiles(); ++i) {
-          for (std::int64_t r = 0; r < task.rows(); ++r) {
-            std::fill_n(task.result(to, i, r), task.columns(i), std::uint16_t{0});
+        // Summed where it stays in the first-level cache; rows of y lie pages apart.
+        const std::int64_t tile_halves = task.rows() * kTileColumns;
+        auto* const sums =
+            ThreadScratch().halves.Get<std::uint16_t>(static_cast<std::size_t>(task.tiles() * tile_halves));
+        std::fill_n(sums, task.tiles() * tile_halves, std::uint16_t{0});
+        for (std::size_t slice = 0; slice + 1 < slices.size(); ++slice) {
+          for (std::int64_t i = 0; i < task.tiles(); ++i) {
+            task.AccumulateTile(i, slices[slice], slices[slice + 1]);
+            AddTile(problem, task, i, sums + i * tile_halves, kTileColumns);
           }
         }
-        for (std::size_t slice = 0; slice + 1 < slices.size(); ++slice) {
-          task.Accumulate(slices[slice], slices[slice + 1]);
-          for (std::int64_t i = 0; i < task.tiles(); ++i) AddTile(problem, task, i, to);
+        for (std::int64_t i = 0; i < task.tiles(); ++i) {
+          for (std::int64_t r = 0; r < task.rows(); ++r) {
+            std::copy_n(sums + i * tile_halves + r * kTileColumns, task.columns(i), task.result(to, i, r));
+          }
         }
       }
     });
@@ -423,7 +438,9 @@ void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int6
         task.Accumulate(first_blocks[static_cast<std::size_t>(slice)],
                         first_blocks[static_cast<std::size_t>(slice + 1)]);
         const std::lock_guard lock(locks[output]);
-        for (std::int64_t i = 0; i < task.tiles(); ++i) AddTile(problem, task, i, to);
+        for (std::int64_t i = 0; i < task.tiles(); ++i) {
+          AddTile(problem, task, i, task.result(to, i, 0), weights.n);
+        }
       }
     });
   });

@@ -37,6 +37,17 @@ struct Avx2 {
   static I Min(I a, I b) { return (I)_mm256_min_epi32((__m256i)a, (__m256i)b); }
   static I Max(I a, I b) { return (I)_mm256_max_epi32((__m256i)a, (__m256i)b); }
   static I IfZero(I v) { return (I)_mm256_cmpeq_epi32((__m256i)v, _mm256_setzero_si256()); }
+  // of(v and its halves, then their halves, ...) in every lane.
+  template <class Of>
+  static std::int32_t Reduce(I v, Of of) {
+    v = of(v, (I)_mm256_permute2x128_si256((__m256i)v, (__m256i)v, 1));
+    v = of(v, (I)_mm256_shuffle_epi32((__m256i)v, 0x4E));
+    v = of(v, (I)_mm256_shuffle_epi32((__m256i)v, 0xB1));
+    return v[0];
+  }
+  static std::int32_t SumOf(I v) { return Reduce(v, Add); }
+  static std::int32_t MinOf(I v) { return Reduce(v, Min); }
+  static std::int32_t MaxOf(I v) { return Reduce(v, Max); }
   static I ToInts(F v) { return (I)_mm256_cvtps_epi32(v); }
   static I BitsOf(F v) { return (I)v; }
   static F Load(const float* p) { return _mm256_loadu_ps(p); }

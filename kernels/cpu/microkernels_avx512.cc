@@ -37,6 +37,9 @@ struct Avx512 {
   static I Min(I a, I b) { return (I)_mm512_min_epi32((__m512i)a, (__m512i)b); }
   static I Max(I a, I b) { return (I)_mm512_max_epi32((__m512i)a, (__m512i)b); }
   static I IfZero(I v) { return v == 0; }
+  static std::int32_t SumOf(I v) { return _mm512_reduce_add_epi32((__m512i)v); }
+  static std::int32_t MinOf(I v) { return _mm512_reduce_min_epi32((__m512i)v); }
+  static std::int32_t MaxOf(I v) { return _mm512_reduce_max_epi32((__m512i)v); }
   static I ToInts(F v) { return (I)_mm512_cvtps_epi32(v); }
   static I BitsOf(F v) { return (I)v; }
   static F Load(const float* p) { return _mm512_loadu_ps(p); }

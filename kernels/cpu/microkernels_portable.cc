@@ -32,6 +32,9 @@ struct Portable {
   static I Min(I a, I b) { return a < b ? a : b; }
   static I Max(I a, I b) { return a > b ? a : b; }
   static I IfZero(I v) { return v == 0 ? -1 : 0; }
+  static std::int32_t SumOf(I v) { return v; }
+  static std::int32_t MinOf(I v) { return v; }
+  static std::int32_t MaxOf(I v) { return v; }
   static I ToInts(F v) { return static_cast<I>(v); }
   static I BitsOf(F v) { return LoadInts(&v); }
   static F Load(const float* p) { return *p; }

@@ -1,7 +1,7 @@
 // The loops of microkernels.h over a class V of vector operations: kLanes, I (that
 // many int32) and F (floats), with +, -, &, |, << and >> by the compiler; LoadInts,
 // StoreInts, StoreBytes (the low ones), BroadcastInt, Add (modulo 2^32), Min, Max,
-// IfZero (all bits where it is, else none), Load, Store, Broadcast, FromInts,
+// IfZero (all bits where it is, else none), SumOf, MinOf, MaxOf (the lanes), Load, Store, Broadcast, FromInts,
 // ToInts, BitsOf, Mul, Fma, LoadHalf; Zeros (a byte a
 // lane), TimesZeros (z times the low 16 bits of a number), Dot (eight codes, in the
 // bytes of two vectors, times eight digits), RoundWide (sums of five or six digits,
@@ -52,23 +52,20 @@ struct Loops {
 
   // --- x to digits
 
-  // Halves as floats, `rows` of them, zeros up to a whole vector.
-  static void Widen(const std::uint16_t* x, int rows, float (&to)[kMaxBlockRows]) {
-    int i = 0;
-    for (; i + V::kLanes <= rows; i += V::kLanes) V::Store(to + i, V::LoadHalf(x + i));
-    if (i == rows) return;
-    std::uint16_t rest[V::kLanes] = {};
-    for (int j = i; j < rows; ++j) rest[j - i] = x[j];
-    V::Store(to + i, V::LoadHalf(rest));
+  // `rows` halves with zeros up to a whole vector: x itself, or a copy.
+  static const std::uint16_t* WholeVectors(const std::uint16_t* x, int rows, std::uint16_t (&copy)[kMaxBlockRows]) {
+    if (rows % V::kLanes == 0) return x;
+    for (int i = 0; i < kMaxBlockRows; ++i) copy[i] = i < rows ? x[i] : std::uint16_t{0};
+    return copy;
   }
 
   static RowInBlock Measure(const std::uint16_t* x, int rows) {
     constexpr std::int32_t kMantissa = 0x7FFFFF, kHiddenBit = 0x800000, kInfinity = 0x7F800000, kNone = 1 << 10;
-    float widened[kMaxBlockRows];
-    Widen(x, rows, widened);
+    std::uint16_t copy[kMaxBlockRows];
+    x = WholeVectors(x, rows, copy);
     I largest = V::BroadcastInt(0), lowest = V::BroadcastInt(2 * kNone);
     for (int i = 0; i < rows; i += V::kLanes) {
-      const I bits = V::BitsOf(V::Load(widened + i)) & 0x7FFFFFFF;
+      const I bits = V::BitsOf(V::LoadHalf(x + i)) & 0x7FFFFFFF;
       largest = V::Max(largest, bits);
       // The last bit of the mantissa that is set, as a power of two, whose exponent
       // tells its place. A half that is not zero is a normal float.
@@ -76,11 +73,7 @@ struct Loops {
       const I place = (bits >> 23) + (V::BitsOf(V::FromInts(mantissa & -mantissa)) >> 23);
       lowest = V::Min(lowest, place + (V::IfZero(bits) & kNone));
     }
-    std::int32_t lanes[V::kLanes], low = 2 * kNone, high = 0;
-    V::StoreInts(lanes, largest);
-    for (const std::int32_t lane : lanes) high = lane > high ? lane : high;
-    V::StoreInts(lanes, lowest);
-    for (const std::int32_t lane : lanes) low = lane < low ? lane : low;
+    const std::int32_t low = V::MinOf(lowest), high = V::MaxOf(largest);
 
     RowInBlock row;
     row.finite = high < kInfinity;
@@ -98,22 +91,18 @@ struct Loops {
   // biased: numbers whose byte at `shift` is the digit plus 128; whole vectors.
   static void StoreDigit(const std::int32_t* biased, int rows, int shift, const RowTile& tile, int digit, int row) {
     I sum = V::BroadcastInt(0);
-    std::int8_t digits[kMaxBlockRows];
-    for (int i = 0; i < rows; i += V::kLanes) {
-      const I digit_of = ((V::LoadInts(biased + i) >> shift) & 255) - 128;
-      sum = sum + digit_of;
-      V::StoreBytes(digits + i, digit_of);
-    }
     for (int step = 0; step * kStepRows < rows; ++step) {
       std::int8_t* const to = tile.digits + ((step * kMaxDigits + digit) * tile.height + row) * kStepRows;
       const int count = rows - step * kStepRows < kStepRows ? rows - step * kStepRows : kStepRows;
-      std::memcpy(to, digits + step * kStepRows, static_cast<std::size_t>(count));
-      std::memset(to + count, 0, static_cast<std::size_t>(kStepRows - count));
+      int i = 0;
+      for (; i < count; i += V::kLanes) {
+        const I digit_of = ((V::LoadInts(biased + step * kStepRows + i) >> shift) & 255) - 128;
+        sum = sum + digit_of;
+        V::StoreBytes(to + i, digit_of);
+      }
+      for (; i < kStepRows; ++i) to[i] = 0;
     }
-    std::int32_t lanes[V::kLanes], total = 0;
-    V::StoreInts(lanes, sum);
-    for (const std::int32_t lane : lanes) total += lane;
-    tile.minus_sums[digit * tile.height + row] = -total & 0xFFFF;
+    tile.minus_sums[digit * tile.height + row] = -V::SumOf(sum) & 0xFFFF;
   }
 
   static void Split(const std::uint16_t* x, int rows, const RowInBlock& as, const RowTile& tile, int row) {
@@ -124,18 +113,20 @@ struct Loops {
     constexpr int kInInts = 4;  // digits
     int digit = 0;
     if (as.finite) {
-      float widened[kMaxBlockRows];
-      Widen(x, rows, widened);
+      std::uint16_t copy[kMaxBlockRows];
+      x = WholeVectors(x, rows, copy);
       // Adding 128 to every digit makes them the bytes of an unsigned number.
       std::int32_t biased[kMaxBlockRows];
       if (as.count <= kInInts) {
         const I bias = V::BroadcastInt(static_cast<std::int32_t>(0x80808080));
         const F scale = V::Broadcast(inverse);
         for (int i = 0; i < rows; i += V::kLanes) {
-          V::StoreInts(biased + i, V::Add(V::ToInts(V::Mul(V::Load(widened + i), scale)), bias));
+          V::StoreInts(biased + i, V::Add(V::ToInts(V::Mul(V::LoadHalf(x + i), scale)), bias));
         }
       } else {
         std::int32_t upper[kMaxBlockRows] = {};
+        float widened[kMaxBlockRows];
+        for (int i = 0; i < rows; i += V::kLanes) V::Store(widened + i, V::LoadHalf(x + i));
         for (int i = 0; i < rows; ++i) {
           const std::int64_t bits = static_cast<std::int64_t>(double{widened[i]} * inverse) + 0x808080808080;
           biased[i] = static_cast<std::int32_t>(bits);

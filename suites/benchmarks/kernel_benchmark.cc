@@ -5,9 +5,9 @@
 // OpenVINO's beside it, and ATen's matmul of unquantized weights in float32 and
 // bfloat16. Layers are made at first use and kept, so that repetitions of different
 // kernels can be interleaved. Beside the time: how many bit patterns five runs on
-// the same input gave, and the floor: the codes' bytes over the bandwidth of a large
-// read, or the operations over the rate of ATen's large bfloat16 or float32 matmul,
-// whichever takes longer. Both are measured in the same process, before the first.
+// the same input gave, and the floor: the time of reading as many bytes as the codes
+// are again and again, or the operations over the rate of ATen's large bfloat16 or
+// float32 matmul, whichever takes longer. Both are measured in the same process.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -155,13 +155,13 @@ double LeastSeconds(const std::function<void()>& run) {
   return least;
 }
 
-// More than any cache of this CPU that a layer could stay in.
-double ReadBandwidth() {
-  constexpr std::int64_t kWords = std::int64_t{1} << 26;
-  const at::Tensor words = at::ones({kWords}, at::kLong);
+// Of as many bytes as a layer's codes, from wherever those of a layer that is used
+// again and again come from.
+double ReadBandwidth(std::int64_t bytes) {
+  const at::Tensor words = at::ones({bytes / 8}, at::kLong);
   const auto* const from = words.const_data_ptr<std::int64_t>();
   const double seconds = LeastSeconds([&] {
-    at::parallel_for(0, kWords / 512, 1, [&](std::int64_t begin, std::int64_t end) {
+    at::parallel_for(0, bytes / 8 / 512, 16, [&](std::int64_t begin, std::int64_t end) {
       std::int64_t any[8] = {};
       for (std::int64_t i = begin * 512; i < end * 512; i += 8) {
         for (std::int64_t j = 0; j < 8; ++j) any[j] |= from[i + j];
@@ -178,14 +178,12 @@ double MatmulRate(at::ScalarType dtype) {
   return 2.0 * kSize * kSize * kSize / LeastSeconds([&] { benchmark::DoNotOptimize(at::mm(a, b)); });
 }
 
-const Ceilings& MachineCeilings() {
-  static const Ceilings ceilings = [] {
-    Ceilings measured;
-    measured.bytes_per_second = ReadBandwidth();
-    measured.flops_per_second = std::max(MatmulRate(at::kFloat), MatmulRate(at::kBFloat16));
-    return measured;
-  }();
-  return ceilings;
+const Ceilings& CeilingsFor(const LayerSize& size) {
+  static const double flops_per_second = std::max(MatmulRate(at::kFloat), MatmulRate(at::kBFloat16));
+  static std::map<std::string, Ceilings> measured;
+  const auto [at, added] = measured.try_emplace(size.name);
+  if (added) at->second = {ReadBandwidth(size.k * size.n / 2), flops_per_second, 0};
+  return at->second;
 }
 
 void SetCounters(benchmark::State& state, const LayerSize& size, std::int64_t m) {
@@ -194,7 +192,7 @@ void SetCounters(benchmark::State& state, const LayerSize& size, std::int64_t m)
   const double bytes = static_cast<double>(size.k) * static_cast<double>(size.n) / 2;
   state.counters["FLOP/s"] = benchmark::Counter(2 * multiplications, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["weight_B/s"] = benchmark::Counter(bytes, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["floor_us"] = FloorMicroseconds(bytes, 2 * multiplications, MachineCeilings());
+  state.counters["floor_us"] = FloorMicroseconds(bytes, 2 * multiplications, CeilingsFor(size));
 }
 
 void RunKernel(benchmark::State& state, const kernels::KernelIdentity& identity, const LayerSize& size, std::int64_t m,

@@ -4,8 +4,9 @@
 // computes in float32 in between. Sums run in a fixed order: 16 lanes along the
 // row, then a tree over the lanes. The sums of products of `linear` and `attention`
 // are chains of fused multiply-adds on every instruction set (emulated on one that
-// has none); elsewhere no multiply is fused with an add. A row's result therefore depends neither on the other rows of
-// a call nor on threads, and is the same on every instruction set (a NaN's payload excepted).
+// has none); elsewhere no multiply is fused with an add. A row's result therefore
+// depends neither on the other rows of a call nor on threads, and is the same on
+// every instruction set (a NaN's payload excepted).
 #ifndef SUITES_MODEL_ROW_OPS_H_
 #define SUITES_MODEL_ROW_OPS_H_
 

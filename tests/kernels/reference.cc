@@ -26,14 +26,14 @@ constexpr double kHalfUnderflow = 0x1p-25;
 
 double Gamma(double n, double unit) { return n * unit / (1 - n * unit); }
 
-// The longest chain of roundings in the float32 sum over `rows` of K: a term goes
-// through the additions of its block of at most 128 rows (fused multiply-adds of
-// an exact integer, one rounding each) and through one for each block that
-// follows. Blocks end at groups and at 128 rows.
+// The longest chain of roundings in the float32 sum over `rows` of K: the sum of a
+// block of at most 128 rows is exact and rounded once, and goes through one fused
+// multiply-add for itself and for each block that follows. Blocks end at groups and
+// at 128 rows.
 double Chain(std::int64_t rows, std::int64_t group_size) {
   const std::int64_t block = std::min<std::int64_t>({group_size, 128, rows});
-  // Where a slice cuts a group, one block more.
-  return static_cast<double>(block + rows / block + 2);
+  // Where a slice cuts a group, and where rows are left, a block more each.
+  return static_cast<double>(1 + rows / block + 2);
 }
 
 struct Exact {
