@@ -1,5 +1,6 @@
 #include "kernels/int4_pack.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <stdexcept>
 #include <string>
@@ -161,10 +162,17 @@ std::vector<std::uint8_t> UnpackTorchaoTile(std::span<const std::int32_t> words,
   const std::int64_t padded_k = TorchaoPaddedK(k);
   CheckSize("the matrix of words", words.size(), TorchaoPaddedN(n) * padded_k / 8);
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(k * n));
-  for (std::int64_t row = 0; row < k; ++row) {
-    for (std::int64_t col = 0; col < n; ++col) {
-      const TilePosition at = TorchaoPosition(row, col, padded_k);
-      codes[row * n + col] = static_cast<std::uint8_t>((static_cast<std::uint32_t>(words[at.word]) >> at.shift) & 15u);
+  // Block by block: neighbouring columns lie a whole row of tiles apart.
+  constexpr std::int64_t kRows = 128, kColumns = 64;
+  for (std::int64_t first_col = 0; first_col < n; first_col += kColumns) {
+    for (std::int64_t first_row = 0; first_row < k; first_row += kRows) {
+      for (std::int64_t row = first_row; row < std::min(k, first_row + kRows); ++row) {
+        for (std::int64_t col = first_col; col < std::min(n, first_col + kColumns); ++col) {
+          const TilePosition at = TorchaoPosition(row, col, padded_k);
+          codes[row * n + col] =
+              static_cast<std::uint8_t>((static_cast<std::uint32_t>(words[at.word]) >> at.shift) & 15u);
+        }
+      }
     }
   }
   return codes;

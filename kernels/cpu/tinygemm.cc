@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/internal/layer.h"
@@ -59,8 +60,20 @@ std::unique_ptr<Int4Matmul> MakeTinygemmCpu(const QuantizedLinear& linear, const
   const std::vector<std::uint8_t> codes = CodesOf(linear);
   at::Tensor by_column = at::empty({linear.n, linear.k}, at::kInt);
   auto* const to = by_column.mutable_data_ptr<std::int32_t>();
-  for (std::int64_t k = 0; k < linear.k; ++k) {
-    for (std::int64_t n = 0; n < linear.n; ++n) to[n * linear.k + k] = codes[k * linear.n + n];
+  // Block by block through a buffer: both strides are powers of two, or near to, and would meet in one set of a cache.
+  constexpr std::int64_t kBlock = 64;
+  std::uint8_t block[kBlock][kBlock];
+  for (std::int64_t first_n = 0; first_n < linear.n; first_n += kBlock) {
+    const std::int64_t columns = std::min(kBlock, linear.n - first_n);
+    for (std::int64_t first_k = 0; first_k < linear.k; first_k += kBlock) {
+      const std::int64_t rows = std::min(kBlock, linear.k - first_k);
+      for (std::int64_t k = 0; k < rows; ++k) {
+        std::copy_n(codes.data() + (first_k + k) * linear.n + first_n, columns, block[k]);
+      }
+      for (std::int64_t n = 0; n < columns; ++n) {
+        for (std::int64_t k = 0; k < rows; ++k) to[(first_n + n) * linear.k + first_k + k] = block[k][n];
+      }
+    }
   }
   constexpr std::int64_t kInnerKTiles = 8;  // has no effect on a CPU
   at::Tensor packed = at::_convert_weight_to_int4pack_for_cpu(by_column, kInnerKTiles);

@@ -147,12 +147,6 @@ __device__ __forceinline__ void StoreResult(const Gemm& gemm, int row, int colum
   *reinterpret_cast<std::uint32_t*>(y) = pair;
 }
 
-// Two halves added to memory as they arrive.
-__device__ __forceinline__ void AddToMemory(__half* to, std::uint32_t pair) {
-  asm volatile("red.relaxed.gpu.global.add.noftz.f16x2 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "r"(pair)
-               : "memory");
-}
-
 // What the sharers handed on for `strips` strips from `first_strip` on, added in
 // ascending order and stored.
 template <Sums kSums>
@@ -355,7 +349,7 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
             ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
               if (column >= gemm.n) return;
               __half* const y = static_cast<__half*>(gemm.y) + static_cast<std::size_t>(row) * gemm.n + column;
-              AddToMemory(y, Bits(__floats2half2_rn(lower, upper)));
+              atomicAdd(reinterpret_cast<__half2*>(y), __floats2half2_rn(lower, upper));
             });
           }
         }
@@ -385,11 +379,6 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
       if (round + 1 < rounds) __syncthreads();
     }
   }
-  // Nobody waits any more. Tools that follow the barriers of all blocks lose count
-  // where these do not end.
-  if constexpr (kRowBlocks > 0) MeetPair(1 + sharer);
-  __syncwarp();
-  if (strip_warp == 0 && lane < args.x_buffers) EndBarrier(barriers + lane * 8);
   if constexpr (kRowBlocks == 0 && kSums != Sums::kHalfArrival) {
     __syncthreads();
     AddHandedOn<kSums>(args, handed, first_strip, strips, kThreads);

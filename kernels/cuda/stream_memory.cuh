@@ -101,11 +101,6 @@ __device__ __forceinline__ void InitBarrier(std::uint32_t barrier) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
 #endif
 }
-__device__ __forceinline__ void EndBarrier(std::uint32_t barrier) {  // its memory may be used otherwise
-#if __CUDA_ARCH__ >= 900
-  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
-#endif
-}
 __device__ __forceinline__ void FenceAsync() {  // ordinary accesses before, the copy engine's after
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
