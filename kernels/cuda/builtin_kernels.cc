@@ -130,6 +130,8 @@ std::unique_ptr<Int4Matmul> Make(const QuantizedLinear& linear, const KernelIden
   const at::Tensor words = linear.qweight.contiguous();
   cuda::RepackMarlin(RepackOf(linear, words, packed),
                      reinterpret_cast<std::uint32_t*>(packed.words.mutable_data_ptr<std::int32_t>()), stream);
+  // The kernels may read weights before the launch ahead of them has ended (launch.h).
+  c10::cuda::getCurrentCUDAStream(device.index()).synchronize();
   return std::make_unique<CudaMatmul>(identity, family, linear, std::move(packed));
 }
 

@@ -28,6 +28,10 @@ struct Gemm {
   int groups = 0;
 };
 
+// Words, zeros and scales must have been written by work that has completed: kernels
+// of sm_90 read them before the launch ahead has ended. x and y need no more than the
+// order of the stream.
+
 // How many bytes of workspace GemmBy() needs for a plan.
 std::int64_t WorkspaceBytes(Family family, const Plan& plan, std::int64_t m, std::int64_t n, bool ordered);
 

@@ -21,6 +21,8 @@ namespace kernels::cuda {
 //   scales     F16 [K / G, padded N]
 //   row_order  I64 [K] or none: row i of words multiplies column row_order[i] of x
 //   n          columns of the result, a multiple of 8
+// Words, zeros and scales must have been written by work that has completed: they may
+// be read before the launch ahead has ended.
 // Result: F16 [M, n]. Wrong dtypes, shapes or devices are c10::Error.
 //
 // A weight is rounded once, to half((q - z) s). Sums are fp32.

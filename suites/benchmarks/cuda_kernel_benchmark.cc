@@ -47,7 +47,7 @@ constexpr LayerSize kLayers[] = {
 constexpr double kRotated = 400e6;           // bytes of weights, eight times the cache of an H100
 constexpr std::size_t kCallsOfFewRows = 96;  // in one graph, so that its own launch does not count
 constexpr std::int64_t kFewRows = 128;
-// ATen's kernel takes a hundred times as long as the others for many rows.
+// ATen's kernel takes more than ten times as long as the others for many rows.
 constexpr std::int64_t kMaxTinygemmRows = 256;
 
 struct Provider {

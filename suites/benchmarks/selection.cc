@@ -24,16 +24,24 @@ ParsedSelection ParseSelection(int argc, const char* const* argv) {
       "quant_benchmarks");
   app.allow_extras();
   bool all_rows = false;
-  app.add_option("--layers", s.layers, "Matmuls: some of qkv, o, gate_up, down")->delimiter(',');
+  app.add_option("--layers", s.layers, "Matmuls: some of qkv, o, gate_up, down")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"qkv", "o", "gate_up", "down"}).description(""));
   app.add_option("--rows", s.rows, "Matmuls: rows of x; unset: 1,16,64,512,3790")
       ->delimiter(',')
       ->check(CLI::Range(1, 1 << 24));
   app.add_flag("--all-rows", all_rows, "Matmuls: 1,2,4,8,16,17,32,64,128,256,512,1024,2048,3790");
   app.add_option("--providers", s.providers,
                  "Matmuls: some of cublas_fp16, marlin, awq, gptq, gptq_ordered, tinygemm, vllm_marlin, ...")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(CLI::IsMember({"cublas_fp16", "marlin", "awq", "gptq", "gptq_ordered", "marlin_invariant",
+                             "awq_invariant", "tinygemm", "vllm_marlin", "vllm_awq", "vllm_gptq"})
+                  .description(""));
   app.add_option("--variants", s.variants, "Whole model: some of awq_marlin, awq, gptq_marlin, gptq, vllm_awq, ...")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(CLI::IsMember({"awq_marlin", "awq", "gptq_marlin", "gptq", "gptq_ordered", "awq_marlin_invariant",
+                             "pytorch_int4", "vllm_awq_marlin", "vllm_awq", "vllm_gptq"})
+                  .description(""));
   app.add_option("--prompt", s.prompt, "Whole model: tokens of the prompt")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();

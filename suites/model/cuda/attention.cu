@@ -233,10 +233,16 @@ void LaunchGroup(const DecodeAttentionArgs& args, cudaStream_t stream) {
   }
 }
 
+// On the current device.
+bool OnTensorCores(Precision precision, int padded_head_dim) {
+  return AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, padded_head_dim) &&
+         MmaAttentionFits(padded_head_dim);
+}
+
 }  // namespace
 
 void LaunchDecodeAttention(Precision precision, const DecodeAttentionArgs& args, cudaStream_t stream) {
-  if (AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, args.padded_head_dim)) {
+  if (OnTensorCores(precision, args.padded_head_dim)) {
     return LaunchMmaAttention(precision, nullptr, args, stream);
   }
   WithElement(precision, [&]<class T>(T) {
@@ -244,11 +250,9 @@ void LaunchDecodeAttention(Precision precision, const DecodeAttentionArgs& args,
       case 32:
         return LaunchGroup<T, 32>(args, stream);
       case 64:
-        if constexpr (sizeof(T) == 4) return LaunchGroup<T, 64>(args, stream);
-        [[fallthrough]];
+        return LaunchGroup<T, 64>(args, stream);
       case 128:
-        if constexpr (sizeof(T) == 4) return LaunchGroup<T, 128>(args, stream);
-        [[fallthrough]];
+        return LaunchGroup<T, 128>(args, stream);
       default:
         throw std::invalid_argument("attention: the padded head_dim is not 32, 64 or 128");
     }
@@ -257,7 +261,7 @@ void LaunchDecodeAttention(Precision precision, const DecodeAttentionArgs& args,
 
 void LaunchRopeAttention(Precision precision, const RopeArgs& rope, const DecodeAttentionArgs& args,
                          cudaStream_t stream) {
-  if (AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, args.padded_head_dim)) {
+  if (OnTensorCores(precision, args.padded_head_dim)) {
     return LaunchMmaAttention(precision, &rope, args, stream);
   }
   LaunchRope(precision, rope, stream);
@@ -269,8 +273,7 @@ std::size_t DecodeAttentionWorkspace(Precision precision, std::int64_t max_lengt
   const int group = q_heads / kv_heads;
   const int at_once = HeadsAtOnce(group);
   const std::size_t slots = static_cast<std::size_t>(kv_heads) * ((group + at_once - 1) / at_once);
-  const bool on_tensor_cores = AttendsOnTensorCores(precision == Precision::kFp32 ? 4 : 2, padded_head_dim);
-  const int parts = on_tensor_cores ? kShares : ChunksOf(static_cast<int>(max_length));
+  const int parts = OnTensorCores(precision, padded_head_dim) ? kShares : ChunksOf(static_cast<int>(max_length));
   return slots * static_cast<std::size_t>(parts) * static_cast<std::size_t>(PartialFloats(at_once, padded_head_dim)) *
          sizeof(float);
 }

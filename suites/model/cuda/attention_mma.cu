@@ -408,6 +408,13 @@ void Launch(const RopeArgs& rope, const DecodeAttentionArgs& args, cudaStream_t 
 
 }  // namespace
 
+bool MmaAttentionFits(int padded_head_dim) {
+  int device = 0, shared = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return static_cast<std::size_t>(shared) >= (padded_head_dim == 64 ? SharedBytes<64>() : SharedBytes<128>());
+}
+
 void LaunchMmaAttention(Precision precision, const RopeArgs* rope, const DecodeAttentionArgs& args,
                         cudaStream_t stream) {
   const auto launch = [&]<class T>(T) {

@@ -13,7 +13,8 @@
 
 namespace suites::internal {
 
-// Tensor cores take the two narrow types, in heads that fill their products.
+// Tensor cores take the two narrow types, in heads that fill their products, where a
+// block has the shared memory (MmaAttentionFits()).
 constexpr bool AttendsOnTensorCores(int element_bytes, int padded_head_dim) {
   return element_bytes == 2 && padded_head_dim >= 64;
 }

@@ -9,6 +9,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstddef>
 #include <stdexcept>
 #include <string>
@@ -33,16 +34,18 @@ __device__ inline void LetNextLaunchBegin() {
 // Whether the current device can overlap launches, and has clusters of blocks.
 inline bool CanOverlapLaunches() {
   constexpr int kDevices = 64;
-  static int known[kDevices] = {};  // 1: no, 2: yes
+  static std::atomic<int> known[kDevices] = {};  // 1: no, 2: yes
   int device = 0;
   cudaGetDevice(&device);
-  int& state = known[device % kDevices];
-  if (state == 0) {
+  std::atomic<int>& state = known[device % kDevices];
+  int overlaps = state.load(std::memory_order_relaxed);
+  if (overlaps == 0) {
     int major = 0;
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    state = major >= 9 ? 2 : 1;
+    overlaps = major >= 9 ? 2 : 1;
+    state.store(overlaps, std::memory_order_relaxed);
   }
-  return state == 2;
+  return overlaps == 2;
 }
 
 // Once for each kernel and device. A multiprocessor can hold two kernels at a time
@@ -53,11 +56,11 @@ template <auto kKernel>
 void PrepareForChain(std::size_t shared) {
   constexpr int kDevices = 64;
   constexpr std::size_t kAlways = std::size_t{48} << 10;
-  static std::size_t allowed_on[kDevices] = {};
+  static std::atomic<std::size_t> allowed_on[kDevices] = {};
   int device = 0;
   cudaGetDevice(&device);
-  std::size_t& allowed = allowed_on[device % kDevices];
-  if (allowed >= kAlways && shared <= allowed) return;
+  std::atomic<std::size_t>& allowed = allowed_on[device % kDevices];
+  if (const std::size_t now = allowed.load(); now >= kAlways && shared <= now) return;
   cudaError_t error =
       cudaFuncSetAttribute(kKernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
   if (error == cudaSuccess && shared > kAlways) {
@@ -66,7 +69,8 @@ void PrepareForChain(std::size_t shared) {
   if (error != cudaSuccess) {
     throw std::runtime_error(std::to_string(shared) + " bytes of shared memory: " + cudaGetErrorString(error));
   }
-  allowed = shared > kAlways ? shared : kAlways;
+  // Each kernel is prepared with one size: threads that meet here store the same.
+  allowed.store(shared > kAlways ? shared : kAlways);
 }
 
 // kKernel<<<grid, block, shared, stream>>>(args...), overlapped with the launch

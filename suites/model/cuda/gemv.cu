@@ -1,4 +1,6 @@
 // One row times a dense matrix: the head, and layers that are not quantized.
+#include <atomic>
+
 #include "suites/model/cuda/chain.cuh"
 #include "suites/model/cuda/launch.h"
 #include "suites/model/cuda/numeric.cuh"
@@ -79,14 +81,15 @@ __global__ void __launch_bounds__(kThreads, 2)
 unsigned BlocksAtOnce() {
   constexpr int kDevices = 64;
   constexpr unsigned kOfMultiprocessor = 2;
-  static unsigned known[kDevices] = {};
+  static std::atomic<unsigned> known[kDevices] = {};
   int device = 0;
   cudaGetDevice(&device);
-  unsigned& blocks = known[device % kDevices];
+  unsigned blocks = known[device % kDevices].load(std::memory_order_relaxed);
   if (blocks == 0) {
     int multiprocessors = 1;
     cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
     blocks = static_cast<unsigned>(multiprocessors) * kOfMultiprocessor;
+    known[device % kDevices].store(blocks, std::memory_order_relaxed);
   }
   return blocks;
 }

@@ -99,6 +99,8 @@ void LaunchRopeAttention(Precision precision, const RopeArgs& rope, const Decode
 // What both come to on tensor cores (AttendsOnTensorCores()); without a rotation where `rope` is null.
 void LaunchMmaAttention(Precision precision, const RopeArgs* rope, const DecodeAttentionArgs& args,
                         cudaStream_t stream);
+// Whether a block of the current device has the shared memory for that.
+bool MmaAttentionFits(int padded_head_dim);
 std::size_t DecodeAttentionWorkspace(Precision precision, std::int64_t max_length, int q_heads, int kv_heads,
                                      int padded_head_dim);
 

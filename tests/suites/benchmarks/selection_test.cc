@@ -48,6 +48,9 @@ TEST(Selection, SenselessValuesAreRefused) {
   EXPECT_EQ(Parse({"--rounds", "0"}).exit_code, 2);
   EXPECT_EQ(Parse({"--rows", "1,-2"}).exit_code, 2);
   EXPECT_EQ(Parse({"--rows", "many"}).exit_code, 2);
+  EXPECT_EQ(Parse({"--layers", "qkv,no_layer"}).exit_code, 2);
+  EXPECT_EQ(Parse({"--providers", "marlin,no_provider"}).exit_code, 2);
+  EXPECT_EQ(Parse({"--variants", "no_variant"}).exit_code, 2);
   EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("quant_benchmarks: "));
 }
 
