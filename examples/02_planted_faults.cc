@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <thread>
@@ -87,6 +88,8 @@ TEST(PlantedFaults, UnsetElements) {
 
 // One thread clears the buffer while another fills it, without an order: the
 // clearing may win. The accesses are atomic, so that only the order is at fault.
+// They step aside at moments that the clock gives: on a busy machine both may share
+// one core, where fixed moments would make them take turns in the same order always.
 TEST(PlantedFaults, RaceOnTheClearingOfABuffer) {
   SKIP_ON_ONE_CORE();
   const auto race = [](bool ordered) {
@@ -97,11 +100,13 @@ TEST(PlantedFaults, RaceOnTheClearingOfABuffer) {
       ++ready;
       while (ready < 2) std::this_thread::yield();
     };
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    const int turn = 20 + static_cast<int>(std::chrono::nanoseconds(now).count() / 64 % 97);
     std::thread clear([&] {
       start_together();
       for (int i = 0; i < kElements; ++i) {
         y[static_cast<std::size_t>(i)] = -1;
-        if (i % 100 == 0) std::this_thread::yield();
+        if (i % turn == 0) std::this_thread::yield();
       }
     });
     if (ordered) {
@@ -112,7 +117,7 @@ TEST(PlantedFaults, RaceOnTheClearingOfABuffer) {
       if (!ordered) start_together();
       for (int i = kElements; i-- > 0;) {
         y[static_cast<std::size_t>(i)] = i;
-        if (i % 100 == 0) std::this_thread::yield();
+        if (i % turn == 0) std::this_thread::yield();
       }
     });
     if (clear.joinable()) clear.join();
