@@ -1,6 +1,4 @@
 // marlin, awq and gptq on the CPU: from a checkpoint's layer to the operators' arguments.
-#include <ATen/Context.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
@@ -13,6 +11,7 @@
 #include "kernels/int4_pack.h"
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
+#include "kernels/internal/operator_matmul.h"
 
 namespace kernels::internal {
 
@@ -20,52 +19,6 @@ namespace {
 
 constexpr std::int64_t kWidth = cpu::kTileColumns;
 constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
-
-struct Packed {
-  at::Tensor words, zeros, scales;
-  std::optional<at::Tensor> row_order;
-};
-
-class BuiltinMatmul : public Int4Matmul {
- public:
-  BuiltinMatmul(KernelIdentity identity, std::int64_t k, std::int64_t n, Packed packed)
-      : identity_(std::move(identity)),
-        k_(k),
-        n_(n),
-        packed_(std::move(packed)),
-        op_(Find(identity_.op)),
-        ordered_op_(identity_.ordered_op.empty() ? op_ : Find(identity_.ordered_op)) {}
-
-  at::Tensor Forward(const at::Tensor& x) const override {
-    // The operator follows the switch by itself; the twin is called by its own
-    // name here, so that a profile shows which of the two ran.
-    return Call(at::globalContext().deterministicAlgorithms() ? ordered_op_ : op_, x);
-  }
-  at::Tensor ForwardOrdered(const at::Tensor& x) const override { return Call(ordered_op_, x); }
-  const KernelIdentity& identity() const override { return identity_; }
-  std::int64_t k() const override { return k_; }
-  std::int64_t n() const override { return n_; }
-
- private:
-  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                               const std::optional<at::Tensor>&, std::int64_t);
-  using Operator = c10::TypedOperatorHandle<Signature>;
-
-  static Operator Find(const std::string& name) {
-    return c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), "").typed<Signature>();
-  }
-  at::Tensor Call(const Operator& op, const at::Tensor& x) const {
-    CheckActivations(identity_, x, at::kHalf, k_);
-    return op.call(x, packed_.words, packed_.zeros, packed_.scales, packed_.row_order, n_);
-  }
-
-  KernelIdentity identity_;
-  std::int64_t k_;
-  std::int64_t n_;
-  Packed packed_;
-  Operator op_;
-  Operator ordered_op_;
-};
 
 void PackGroups(const QuantizedLinear& linear, Packed& packed) {
   const std::int64_t groups = linear.k / linear.group_size, n = linear.n, padded = RoundUp(n, kWidth);
@@ -129,7 +82,7 @@ std::unique_ptr<Int4Matmul> Make(const QuantizedLinear& linear, const KernelIden
       }
     }
   }
-  return std::make_unique<BuiltinMatmul>(identity, linear.k, linear.n, std::move(packed));
+  return std::make_unique<OperatorMatmul>(identity, linear.k, linear.n, at::kCPU, std::move(packed));
 }
 
 }  // namespace

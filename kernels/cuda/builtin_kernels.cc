@@ -1,7 +1,5 @@
 // marlin, awq and gptq on a CUDA device: from a checkpoint's layer to the
 // operators' arguments. The repacking runs on the device.
-#include <ATen/Context.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -14,64 +12,26 @@
 #include "kernels/cuda/operators.h"
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
+#include "kernels/internal/operator_matmul.h"
 
 namespace kernels::internal {
 namespace {
 
-struct Packed {
-  at::Tensor words, zeros, scales;
-  std::optional<at::Tensor> row_order;
-};
-
-class CudaMatmul : public Int4Matmul {
+class CudaMatmul : public OperatorMatmul {
  public:
-  CudaMatmul(KernelIdentity identity, cuda::Family family, const QuantizedLinear& linear, Packed packed)
-      : identity_(std::move(identity)),
+  CudaMatmul(const KernelIdentity& identity, cuda::Family family, const QuantizedLinear& linear, Packed packed)
+      : OperatorMatmul(identity, linear.k, linear.n, linear.qweight.device(), std::move(packed)),
         family_(family),
-        k_(linear.k),
-        n_(linear.n),
-        group_size_(linear.group_size),
-        device_(linear.qweight.device()),
-        packed_(std::move(packed)),
-        op_(Find(identity_.op)),
-        ordered_op_(identity_.ordered_op.empty() ? op_ : Find(identity_.ordered_op)) {}
+        group_size_(linear.group_size) {}
 
-  at::Tensor Forward(const at::Tensor& x) const override {
-    // By its own name, so that a profile shows which of the two ran.
-    return Call(at::globalContext().deterministicAlgorithms() ? ordered_op_ : op_, x);
-  }
-  at::Tensor ForwardOrdered(const at::Tensor& x) const override { return Call(ordered_op_, x); }
   std::string PathFor(std::int64_t rows) const override {
-    return rows < 1
-               ? ""
-               : cuda::NameOf(cuda::PlanOn(device_, family_, rows, k_, n_, group_size_, identity_.batch_invariant));
+    if (rows < 1) return "";
+    return cuda::NameOf(cuda::PlanOn(device(), family_, rows, k(), n(), group_size_, identity().batch_invariant));
   }
-  const KernelIdentity& identity() const override { return identity_; }
-  std::int64_t k() const override { return k_; }
-  std::int64_t n() const override { return n_; }
 
  private:
-  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                               const std::optional<at::Tensor>&, std::int64_t);
-  using Operator = c10::TypedOperatorHandle<Signature>;
-
-  static Operator Find(const std::string& name) {
-    return c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), "").typed<Signature>();
-  }
-  at::Tensor Call(const Operator& op, const at::Tensor& x) const {
-    CheckActivations(identity_, x, at::kHalf, k_, device_);
-    return op.call(x, packed_.words, packed_.zeros, packed_.scales, packed_.row_order, n_);
-  }
-
-  KernelIdentity identity_;
   cuda::Family family_;
-  std::int64_t k_;
-  std::int64_t n_;
   std::int64_t group_size_;
-  at::Device device_;
-  Packed packed_;
-  Operator op_;
-  Operator ordered_op_;
 };
 
 void CheckSize(const QuantizedLinear& linear) {
