@@ -18,9 +18,8 @@
 // multiplied by the group's scale in fp32: no weight is rounded, except where a group
 // may end within 32 rows of K: there each is rounded to half once.
 //
-// Order of summation: a sharer's units ascending, then the sharers ascending; where
-// the sums of units are rounded to half, those in ascending order. It depends on K
-// alone.
+// Order of summation: a sharer's units ascending, then the sharers ascending, also
+// where the sums of units are rounded to half and added in half. It depends on K alone.
 #ifndef KERNELS_CUDA_STREAM_CUH_
 #define KERNELS_CUDA_STREAM_CUH_
 
@@ -155,10 +154,9 @@ __device__ __forceinline__ void AddHandedOn(const StreamArgs& args, std::uint32_
   const Gemm& gemm = args.gemm;
   const int pairs = gemm.m * 8;  // of columns, in a strip
   const int one = gemm.m * (kSums == Sums::kFloat ? 64 : 32);
-  const int per_strip = one * (kSums == Sums::kFloat ? kSharers : args.units);
   for (int i = threadIdx.x; i < strips * pairs; i += threads) {
     const int strip = i / pairs, pair = i - strip * pairs;
-    const std::uint32_t from = handed + strip * per_strip + pair * (kSums == Sums::kFloat ? 8 : 4);
+    const std::uint32_t from = handed + strip * kSharers * one + pair * (kSums == Sums::kFloat ? 8 : 4);
     std::uint32_t result = 0;
     if constexpr (kSums == Sums::kFloat) {
       float2 sum = LoadSums(from);
@@ -169,8 +167,8 @@ __device__ __forceinline__ void AddHandedOn(const StreamArgs& args, std::uint32_
       }
       result = Bits(__floats2half2_rn(sum.x, sum.y));
     } else {
-#pragma unroll 8
-      for (int u = 0; u < args.units; ++u) result = Bits(__hadd2(Half2(result), Half2(Load4(from + u * one))));
+#pragma unroll
+      for (int w = 0; w < kSharers; ++w) result = Bits(__hadd2(Half2(result), Half2(Load4(from + w * one))));
     }
     StoreResult(gemm, pair / 8, (first_strip + strip) * 16 + 2 * (pair % 8), result);
   }
@@ -272,10 +270,8 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
     x_rows[b] = kRowBlocks == 0 ? lane / 8 * 16 : min(8 * b + lane % 8, gemm.m - 1) * row_bytes + lane / 8 * 16;
   }
 
-  // Sums handed on to other threads, of one strip: floats [kSharers][m][16], or halves
-  // [units][m][16].
-  const int one = gemm.m * (kSums == Sums::kFloat ? 64 : 32);
-  const int per_strip = one * (kSums == Sums::kFloat ? kSharers : args.units);
+  // Sums handed on to other threads, of one strip: floats or halves [kSharers][m][16].
+  const int one = gemm.m * (kSums == Sums::kFloat ? 64 : 32), per_strip = one * kSharers;
 
   int slot = 0, buffer = 0, copy = 0;
   std::uint32_t parity = 0;
@@ -283,6 +279,7 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
     const int strip_in_block = round * kStripWarps + strip_warp, strip = first_strip + strip_in_block;
     const std::uint32_t hand = handed + (kRowBlocks == 0 ? round : strip_warp) * per_strip;
     float sums[kSumCount] = {};
+    [[maybe_unused]] std::uint32_t rounded[kSumCount / 2] = {};  // kHalfOrdered: pairs as ForEachRow has them
     for (int piece = 0; piece < pieces; ++piece, ++copy) {
       const int piece_begin = begin + piece * args.piece_units;
       const int piece_end = strip_in_block < strips ? min(piece_begin + args.piece_units, end) : piece_begin;
@@ -341,9 +338,12 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
           }
           AddScaled<kRowBlocks, kGroups>(c, scales + u * kGroups, sums);
           if constexpr (kSums == Sums::kHalfOrdered) {
-            ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
-              Store4(hand + unit * one + row * 32 + g * 4, Bits(__floats2half2_rn(lower, upper)));
-            });
+#pragma unroll
+            for (int i = 0; i < kSumCount / 2; ++i) {
+              const int at = kRowBlocks == 0 ? 0 : 4 * (i / 2) + i % 2;
+              const __half2 sum = __floats2half2_rn(sums[at], sums[at + kSumCount / (2 * kBlocks)]);
+              rounded[i] = Bits(__hadd2(Half2(rounded[i]), sum));
+            }
           } else if constexpr (kSums == Sums::kHalfArrival) {
             const int column = strip * 16 + 2 * g;
             ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
@@ -365,10 +365,22 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
         buffer = piece + 1 < pieces ? piece + 1 : 0;
       }
     }
-    if constexpr (kSums == Sums::kFloat) {
+    if constexpr (kSums == Sums::kHalfOrdered) {
+#pragma unroll
+      for (int i = 0; i < kSumCount / 2; ++i) {
+        const int at = kRowBlocks == 0 ? 0 : 4 * (i / 2) + i % 2;
+        const float2 pair = __half22float2(Half2(rounded[i]));
+        sums[at] = pair.x, sums[at + kSumCount / (2 * kBlocks)] = pair.y;
+      }
+    }
+    if constexpr (kSums != Sums::kHalfArrival) {
       if (strip_in_block < strips) {
         ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
-          StoreSums(hand + sharer * one + row * 64 + g * 8, lower, upper);
+          if constexpr (kSums == Sums::kFloat) {
+            StoreSums(hand + sharer * one + row * 64 + g * 8, lower, upper);
+          } else {
+            Store4(hand + sharer * one + row * 32 + g * 4, Bits(__floats2half2_rn(lower, upper)));
+          }
         });
       }
     }
