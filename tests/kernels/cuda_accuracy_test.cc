@@ -141,11 +141,14 @@ std::vector<Case> Cases() {
   return cases;
 }
 
-Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Tensor& x, WeightRounding rounding) {
+// `ordered`: of gptq's twin.
+Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Tensor& x, WeightRounding rounding,
+                       bool ordered = false) {
   const std::string family = c.family;
   if (family == "tinygemm") return TinygemmReference(layer, x);
   const cuda::Family kernel = family == "marlin" ? cuda::Family::kMarlin
                               : family == "awq"  ? cuda::Family::kAwq
+                              : ordered          ? cuda::Family::kGptqOrdered
                                                  : cuda::Family::kGptq;
   const cuda::Plan plan =
       cuda::PlanOn(x.device(), kernel, x.size(0), layer.k, layer.n, layer.group_size, c.batch_invariant);
@@ -159,7 +162,7 @@ Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Te
       const std::int64_t units = (layer.k + cuda::kUnitK - 1) / cuda::kUnitK;
       const std::int64_t warp_units = (units + cuda::kSharers - 1) / cuda::kSharers;
       if (integers) rounding = WeightRounding::kNone;
-      if (kernel == cuda::Family::kGptq) {
+      if (family == "gptq") {
         return TensorCoreSplitKReference(layer, x, rounding, {cuda::kUnitK, 1 + groups});
       }
       return TensorCoreReference(layer, x, rounding, {cuda::kUnitK, 1 + groups * warp_units + cuda::kSharers});
@@ -200,9 +203,10 @@ class CudaAccuracy : public testing::TestWithParam<Case> {
 };
 
 TEST_P(CudaAccuracy, WithinTheDerivedBound) {
-  const Reference exact = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kExact);
-  const Reference rounded = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kToHalf);
-  for (const at::Tensor& y : {kernel_->Forward(x_), kernel_->ForwardOrdered(x_)}) {
+  for (const bool ordered : {false, true}) {
+    const Reference exact = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kExact, ordered);
+    const Reference rounded = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kToHalf, ordered);
+    const at::Tensor y = ordered ? kernel_->ForwardOrdered(x_) : kernel_->Forward(x_);
     EXPECT_EQ(y.scalar_type(), x_.scalar_type());
     EXPECT_EQ(y.device(), x_.device());
     EXPECT_TRUE(y.is_contiguous());
