@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kSliceWarps * 32) GptqGemmArrival(const __grid
         if (row >= gemm.m) continue;
         const __half2 sum = __floats2half2_rn(sums[b][r][h], sums[b][r][h + 2]);
         const std::size_t at = static_cast<std::size_t>(row) * gemm.n + n;
-        atomicAdd(reinterpret_cast<__half2*>(static_cast<__half*>(gemm.y) + at), sum);
+        stream::AddToMemory(static_cast<__half*>(gemm.y) + at, Bits(sum));
       }
     }
   }

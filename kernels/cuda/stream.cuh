@@ -72,10 +72,13 @@ __device__ __forceinline__ void StartPiece(const Gemm& gemm, int first_k, int co
   const __half* const from = static_cast<const __half*>(gemm.x) + first_k;
 #if __CUDA_ARCH__ >= 900
   FenceAsync();  // zeros that an earlier piece ended with
-  if (lane == 0) ExpectBytes(barrier, gemm.m * there * 2);
-  __syncwarp();
-  if (lane < gemm.m) {
-    CopyBytes(to + lane * row_bytes, from + static_cast<std::size_t>(lane) * gemm.k, there * 2, barrier);
+  // One lane: the engine takes one copy after another anyway, and racecheck loses
+  // track of copies that several threads start for one barrier.
+  if (lane == 0) {
+    ExpectBytes(barrier, gemm.m * there * 2);
+    for (int row = 0; row < gemm.m; ++row) {
+      CopyBytes(to + row * row_bytes, from + static_cast<std::size_t>(row) * gemm.k, there * 2, barrier);
+    }
   }
   const int copied = there / 8;
 #else
@@ -144,6 +147,13 @@ __device__ __forceinline__ void StoreResult(const Gemm& gemm, int row, int colum
   if (column >= gemm.n) return;
   __half* const y = static_cast<__half*>(gemm.y) + static_cast<std::size_t>(row) * gemm.n + column;
   *reinterpret_cast<std::uint32_t*>(y) = pair;
+}
+
+// Two halves added to memory as they arrive. Asked for by name: atomicAdd() on half2
+// gives the sum back, which takes longer.
+__device__ __forceinline__ void AddToMemory(__half* to, std::uint32_t pair) {
+  asm volatile("red.relaxed.gpu.global.add.noftz.f16x2 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "r"(pair)
+               : "memory");
 }
 
 // What the sharers handed on for `strips` strips from `first_strip` on, added in
@@ -349,7 +359,7 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
             ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
               if (column >= gemm.n) return;
               __half* const y = static_cast<__half*>(gemm.y) + static_cast<std::size_t>(row) * gemm.n + column;
-              atomicAdd(reinterpret_cast<__half2*>(y), __floats2half2_rn(lower, upper));
+              AddToMemory(y, Bits(__floats2half2_rn(lower, upper)));
             });
           }
         }
