@@ -71,9 +71,8 @@ namespace {
 template <int kRowBlocks>
 void Slices(const Args& args, cudaStream_t stream) {
   const dim3 grid(args.splits, Blocks(args.gemm.n, kSliceWarps * 32));
-  WithParts(args.gemm, [&]<int kParts>() {
-    GptqGemmArrival<kRowBlocks, kParts><<<grid, kSliceWarps * 32, 0, stream>>>(args);
-  });
+  WithParts(args.gemm,
+            [&]<int kParts>() { GptqGemmArrival<kRowBlocks, kParts><<<grid, kSliceWarps * 32, 0, stream>>>(args); });
 }
 
 }  // namespace

@@ -112,9 +112,9 @@ at::Tensor DequantizeAndMultiply(const Gemm& gemm, const at::Tensor& x, cudaStre
   return at::mm(x, w.t());
 }
 
-at::Tensor Run(const char* op, Family family, const at::Tensor& x_in, const at::Tensor& words,
-               const at::Tensor& zeros, const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
-               std::int64_t n, bool batch_invariant = false) {
+at::Tensor Run(const char* op, Family family, const at::Tensor& x_in, const at::Tensor& words, const at::Tensor& zeros,
+               const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n,
+               bool batch_invariant = false) {
   TORCH_CHECK(x_in.dim() == 2 && x_in.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ",
               x_in.scalar_type(), " ", x_in.sizes());
   const c10::cuda::CUDAGuard guard(x_in.device());
@@ -141,9 +141,7 @@ at::Tensor Run(const char* op, Family family, const at::Tensor& x_in, const at::
 
 }  // namespace
 
-Family GptqFamily() {
-  return at::globalContext().deterministicAlgorithms() ? Family::kGptqOrdered : Family::kGptq;
-}
+Family GptqFamily() { return at::globalContext().deterministicAlgorithms() ? Family::kGptqOrdered : Family::kGptq; }
 
 Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t group_size,
             bool batch_invariant) {

@@ -14,7 +14,7 @@ namespace kernels::cuda {
 struct StreamDevice {
   int shared_limit = 0;   // bytes of shared memory that a block may ask for
   int shared_total = 0;   // of a multiprocessor
-  bool overlaps = false;  // programmatic dependent launch
+  bool overlaps = false;  // programmatic dependent launch, and clusters: sm_90
   std::size_t index = 0;  // of the device, modulo kDevices
   static constexpr std::size_t kDevices = 64;
 };
@@ -64,19 +64,24 @@ void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cu
   args.strips = shape.strips;
   args.piece_units = shape.piece_units;
   args.x_buffers = shape.x_buffers;
-  cudaLaunchAttribute overlap;
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  args.paired = device.overlaps && StreamInPairs(kRowBlocks, shape, gemm.m, plan.blocks);
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = 2;
+  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(plan.blocks));
   config.blockDim = dim3(32 * StreamWarps(kRowBlocks));
   // No room for one block more than are meant: of two launches that overlap, the later
   // one would have several blocks on some multiprocessors and none on others.
   const int least = device.shared_total / (StreamResidentBlocks(kRowBlocks) + 1);
-  config.dynamicSmemBytes = static_cast<std::size_t>(std::max(shape.shared_bytes, std::min(least, device.shared_limit)));
+  config.dynamicSmemBytes =
+      static_cast<std::size_t>(std::max(shape.shared_bytes, std::min(least, device.shared_limit)));
   config.stream = stream;
-  config.attrs = &overlap;
-  config.numAttrs = device.overlaps ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = args.paired ? 2 : device.overlaps ? 1 : 0;
   cudaLaunchKernelEx(&config, kKernel, args);
   CheckLaunch(name);
 }
