@@ -117,11 +117,9 @@ class HostReader {
   std::vector<unsigned char> buffer_;
 };
 
-void RecordElement(BitDiff& diff, std::int64_t element, const unsigned char* e, const unsigned char* a) {
-  const std::size_t size = SizeOf(diff.dtype);
-  const std::uint64_t expected = ReadWord(e, size), actual = ReadWord(a, size);
+void RecordElement(BitDiff& diff, std::int64_t element, std::uint64_t expected, std::uint64_t actual) {
   ++diff.different_elements;
-  for (std::size_t i = 0; i < size; ++i) diff.different_bytes += e[i] != a[i];
+  for (std::uint64_t other = expected ^ actual; other != 0; other >>= 8) diff.different_bytes += (other & 0xff) != 0;
   std::optional<std::uint64_t> ulp;
   if (IsFloat(diff.dtype)) ulp = internal::UlpDistance(diff.dtype, expected, actual);
   if (diff.different_elements == 1) {
@@ -135,6 +133,16 @@ void RecordElement(BitDiff& diff, std::int64_t element, const unsigned char* e, 
   }
   Raise(diff.max_ulp, ulp);
   Raise(diff.max_abs_difference, AbsDifference(diff.dtype, expected, actual));
+}
+
+// Those that differ in a piece that begins with element `first`.
+template <std::size_t kSize>
+void RecordElements(BitDiff& diff, std::int64_t first, const unsigned char* e, const unsigned char* a,
+                    std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += kSize) {
+    const std::uint64_t expected = ReadWord(e + i, kSize), actual = ReadWord(a + i, kSize);
+    if (expected != actual) RecordElement(diff, first + static_cast<std::int64_t>(i / kSize), expected, actual);
+  }
 }
 
 }  // namespace
@@ -164,10 +172,20 @@ BitDiff Compare(const BitView& expected, const BitView& actual) {
     const unsigned char* e = expected_reader.Read(at, bytes);
     const unsigned char* a = actual_reader.Read(at, bytes);
     if (std::memcmp(e, a, bytes) == 0) continue;
-    for (std::size_t i = 0; i < bytes; i += size) {
-      if (std::memcmp(e + i, a + i, size) != 0) {
-        RecordElement(diff, static_cast<std::int64_t>((at + i) / size), e + i, a + i);
-      }
+    const auto first = static_cast<std::int64_t>(at / size);
+    switch (size) {
+      case 1:
+        RecordElements<1>(diff, first, e, a, bytes);
+        break;
+      case 2:
+        RecordElements<2>(diff, first, e, a, bytes);
+        break;
+      case 4:
+        RecordElements<4>(diff, first, e, a, bytes);
+        break;
+      default:
+        RecordElements<8>(diff, first, e, a, bytes);
+        break;
     }
   }
   diff.equal = diff.different_elements == 0;
