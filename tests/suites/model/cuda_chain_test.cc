@@ -5,9 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <barrier>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/cuda/launch.h"
@@ -118,6 +122,40 @@ int Attribute(cudaDeviceAttr attribute) {
   int value = 0;
   cudaDeviceGetAttribute(&value, attribute, 0);
   return value;
+}
+
+// What is known once of a kernel and a device is known to all threads: each launches its
+// own, on a stream of its own, and has the bits of the others.
+TEST_P(CudaChain, ThreadsLaunchAtOnce) {
+  constexpr std::int64_t kWidth = 1024;
+  constexpr int kThreads = 4;
+  const OnDevice x(Random(kWidth, 1)), weight(Random(kWidth * kWidth, 2, 0.05f)), norm(Random(kWidth, 3));
+  const std::size_t bytes = static_cast<std::size_t>(kWidth) * element();
+  std::vector<std::unique_ptr<OnDevice>> product(kThreads), normal(kThreads);
+  std::vector<std::thread> threads;
+  std::atomic<int> failed = 0;
+  std::barrier together(kThreads);
+  for (std::size_t t = 0; t < kThreads; ++t) {
+    product[t] = std::make_unique<OnDevice>(bytes, 0xff);
+    normal[t] = std::make_unique<OnDevice>(bytes, 0xff);
+    threads.emplace_back([&, t] {
+      const Stream own;
+      together.arrive_and_wait();
+      for (int i = 0; i < 50; ++i) {
+        LaunchGemv(precision(), x.data(), weight.data(), product[t]->data(), kWidth, kWidth, own.stream);
+        LaunchAddRmsNorm(precision(), product[t]->data(), nullptr, norm.data(), 1e-6f, nullptr, normal[t]->data(), 1,
+                         kWidth, own.stream);
+      }
+      if (cudaStreamSynchronize(own.stream) != cudaSuccess) ++failed;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_NE(normal[0]->Read(), Bytes(bytes, std::byte{0xff}));
+  for (std::size_t t = 1; t < kThreads; ++t) {
+    EXPECT_EQ(product[t]->Read(), product[0]->Read());
+    EXPECT_EQ(normal[t]->Read(), normal[0]->Read());
+  }
 }
 
 // One launch, or a few, that read what the launch ahead writes and write what it reads.
