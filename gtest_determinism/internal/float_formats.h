@@ -15,20 +15,6 @@ inline bool IsFloat(DType dtype) {
   return dtype == DType::kFloat16 || dtype == DType::kBFloat16 || dtype == DType::kFloat32 || dtype == DType::kFloat64;
 }
 
-// The bits of infinity; those of the sign are the next power of two.
-inline std::uint64_t InfinityBits(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat16:
-      return 0x7c00;
-    case DType::kBFloat16:
-      return 0x7f80;
-    case DType::kFloat32:
-      return 0x7f800000;
-    default:
-      return 0x7ff0000000000000;
-  }
-}
-
 template <int kExponentBits, int kMantissaBits>
 double WidenBits(std::uint64_t word) {
   constexpr std::uint64_t kBias = (std::uint64_t{1} << (kExponentBits - 1)) - 1;
@@ -36,14 +22,11 @@ double WidenBits(std::uint64_t word) {
   constexpr double kLeast = std::bit_cast<double>((1023 + 1 - kBias - kMantissaBits) << 52);
   const std::uint64_t mantissa = word & ((std::uint64_t{1} << kMantissaBits) - 1);
   const std::uint64_t exponent = word >> kMantissaBits & kLargest;
-  double value;
-  if (exponent == 0) {
-    value = static_cast<double>(mantissa) * kLeast;
-  } else {
-    const std::uint64_t wider = exponent == kLargest ? 2047 : exponent + 1023 - kBias;
-    value = std::bit_cast<double>(wider << 52 | mantissa << (52 - kMantissaBits));
-  }
-  return (word >> (kExponentBits + kMantissaBits) & 1) != 0 ? -value : value;
+  const std::uint64_t wider = exponent == kLargest ? 2047 : exponent + 1023 - kBias;
+  const double below_normal = static_cast<double>(static_cast<std::int64_t>(mantissa)) * kLeast;
+  const std::uint64_t magnitude =
+      exponent == 0 ? std::bit_cast<std::uint64_t>(below_normal) : wider << 52 | mantissa << (52 - kMantissaBits);
+  return std::bit_cast<double>(magnitude | (word >> (kExponentBits + kMantissaBits) & 1) << 63);
 }
 
 // Exact: a double holds every value of the other formats. Inline, as what follows:
@@ -58,6 +41,20 @@ inline double ToDouble(DType dtype, std::uint64_t word) {
       return WidenBits<8, 23>(word);
     default:
       return std::bit_cast<double>(word);
+  }
+}
+
+// The bits of infinity; those of the sign are the next power of two.
+constexpr std::uint64_t InfinityBits(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return 0x7c00;
+    case DType::kBFloat16:
+      return 0x7f80;
+    case DType::kFloat32:
+      return 0x7f800000;
+    default:
+      return 0x7ff0000000000000;
   }
 }
 

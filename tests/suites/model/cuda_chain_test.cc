@@ -185,7 +185,7 @@ class Stage {
         fresh_cache_(RandomValues(precision, kCacheElements, 8)),
         keys_(kCacheElements * element_, 0),
         values_(kCacheElements * element_, 0),
-        square_(RandomValues(precision, std::size_t{kWidth} * kWidth, 9, 0.05f)),
+        matrix_(RandomValues(precision, std::size_t{kMatrixRows} * kWidth, 9, 0.05f)),
         workspace_(std::size_t{1} << 22, 0xff),
         arrived_(256, 0),
         fresh_state_(BytesOf(std::vector<DecodeState>{
@@ -245,13 +245,16 @@ class Stage {
  private:
   static constexpr std::size_t kCacheElements = std::size_t{8} * kCapacity * 128;
   static constexpr int kK = 2048, kN = 1024;  // of an INT4 matrix
+  // Of a dense one: a block for each multiprocessor at most, since all must have begun
+  // beside the launch ahead.
+  static constexpr int kMatrixRows = 512;
 
   void AddMatmuls(std::vector<Successor>& successors) const;
 
   Precision precision_;
   std::size_t element_;
   Stream own_;
-  OnDevice source_, fresh_in_, norm_, cosine_, from_, in_, seen_in_, second_, fresh_cache_, keys_, values_, square_;
+  OnDevice source_, fresh_in_, norm_, cosine_, from_, in_, seen_in_, second_, fresh_cache_, keys_, values_, matrix_;
   OnDevice workspace_, arrived_, fresh_state_, state_, partial_, tokens_, token_, forced_, ids_, witness_,
       witness_was_there_, words_, zeros_, scales_;
 };
@@ -329,7 +332,7 @@ std::vector<Successor> Stage::Successors() const {
       {"rope_attention", [=, this] { LaunchRopeAttention(precision_, rope, fused, stream()); }},
       {"attention", [=, this] { LaunchDecodeAttention(precision_, attention, stream()); }, !waits_first},
       {"sampling", [=, this] { LaunchSample(precision_, sample, stream()); }},  // keeps row 1, which lies there
-      {"gemv", [=, this] { LaunchGemv(precision_, from, square_.data(), over, kWidth, kWidth, stream()); }},
+      {"gemv", [=, this] { LaunchGemv(precision_, from, matrix_.data(), over, kMatrixRows, kWidth, stream()); }},
   };
   if (AttendsPromptsItself(precision_, 128)) {
     PrefillAttentionArgs args;
