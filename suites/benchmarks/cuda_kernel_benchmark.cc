@@ -26,7 +26,6 @@
 
 #include "gtest_determinism/digest.h"
 #include "kernels/int4_matmul.h"
-#include "kernels/providers/op_library.h"
 #include "suites/benchmarks/cuda_benchmarks.h"
 #include "suites/benchmarks/cuda_registration.h"
 #include "suites/benchmarks/cuda_timing.h"
@@ -63,7 +62,7 @@ struct Provider {
 // Opens nothing, so that a list of benchmarks takes no time.
 std::vector<Provider> AllProviders(const Selection& selection) {
   std::vector<Provider> providers = {{"cublas_fp16", {}}};
-  const bool foreign = !selection.op_libraries.empty() || !kernels::FindOpLibraries().empty();
+  const bool foreign = ForeignKernelsWanted(selection, selection.providers);
   for (const kernels::KernelIdentity& identity : kernels::RegisteredKernels()) {
     if (identity.device != "cuda" || (identity.provider == "vllm" && !foreign)) continue;
     const std::string name = (identity.provider == "vllm" ? "vllm_" : "") + identity.family;

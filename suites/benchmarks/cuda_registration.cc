@@ -1,12 +1,11 @@
 #include "suites/benchmarks/cuda_registration.h"
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <memory>
 #include <regex>
 #include <stdexcept>
 
+#include "gtest_determinism/cuda.h"
 #include "kernels/providers/op_library.h"
 #include "kernels/torch_cuda.h"
 #include "suites/benchmarks/cuda_benchmarks.h"
@@ -14,7 +13,7 @@
 namespace quant_suites {
 
 bool FilterTakes(const std::string& name) {
-  // As benchmark::RunSpecifiedBenchmarks() reads it.
+  // As benchmark::RunSpecifiedBenchmarks() reads it; WrongFilter() has looked at it.
   std::string filter = benchmark::GetBenchmarkFilter();
   if (filter.empty() || filter == "all") return true;
   const bool exclude = filter[0] == '-';
@@ -70,12 +69,20 @@ void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit u
       ->Unit(unit);
 }
 
-void RegisterCudaBenchmarks(const Selection& selection, ComparisonTable* matmuls, ComparisonTable* models) {
+bool ForeignKernelsWanted(const Selection& selection, const std::vector<std::string>& chosen) {
+  if (!selection.op_libraries.empty() || !kernels::FindOpLibraries().empty()) return true;
+  for (const std::string& name : chosen) {
+    if (name.starts_with("vllm_")) throw std::runtime_error(name + ": no op library was found; give --op-library");
+  }
+  return false;
+}
+
+std::string RegisterCudaBenchmarks(const Selection& selection, ComparisonTable* matmuls, ComparisonTable* models) {
   // Without libtorch's CUDA half, which takes seconds to open.
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return;
+  if (std::string why = gtest_determinism::NoCudaDevice(); !why.empty()) return why;
   RegisterCudaMatmuls(selection, matmuls);
   RegisterCudaModels(selection, models);
+  return "";
 }
 
 }  // namespace quant_suites

@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "suites/benchmarks/comparison_table.h"
 #include "suites/benchmarks/selection.h"
@@ -27,6 +28,10 @@ void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit u
 void OpenDevice(const Selection& selection);
 
 std::string FirstLine(const std::exception& error);
+
+// Whether there are vLLM's kernels. Throws std::runtime_error where there are not
+// and `chosen` names one.
+bool ForeignKernelsWanted(const Selection& selection, const std::vector<std::string>& chosen);
 
 void RegisterCudaMatmuls(const Selection& selection, ComparisonTable* table);
 void RegisterCudaModels(const Selection& selection, ComparisonTable* table);
