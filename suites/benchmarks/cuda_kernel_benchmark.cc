@@ -15,9 +15,11 @@
 #include <nvtx3/nvToolsExt.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -213,7 +215,7 @@ ComparisonRow MeasureRow(const LayerSize& size, const at::Tensor& halves, const 
     }
   }
   C10_CUDA_CHECK(cudaDeviceSynchronize());
-  const auto times = MeasureInterleaved(contenders, selection.rounds, [&] { stream.synchronize(); });
+  const auto times = MeasureOnStream(contenders, selection.rounds, stream);
   for (std::size_t i = 0; i < cells.size(); ++i) row.cells[cells[i]].us = times[i];
   return row;
 }
@@ -269,6 +271,14 @@ class Matmuls {
       WriteRowLine(std::cerr, table_->rows.back());
       c10::cuda::CUDACachingAllocator::emptyCache();
     }
+    // Google Benchmark asks for the layers in an order of its own.
+    std::stable_sort(table_->rows.begin(), table_->rows.end(),
+                     [](const ComparisonRow& a, const ComparisonRow& b) { return PlaceOf(a.name) < PlaceOf(b.name); });
+  }
+  static std::ptrdiff_t PlaceOf(const std::string& layer) {
+    return std::find_if(std::begin(kLayers), std::end(kLayers),
+                        [&](const LayerSize& size) { return size.name == layer; }) -
+           std::begin(kLayers);
   }
 
   const Selection selection_;

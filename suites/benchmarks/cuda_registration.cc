@@ -51,8 +51,8 @@ void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit u
                                    }
                                    const double us = cell->us[(*next)++ % cell->us.size()];
                                    for (auto _ : state) state.SetIterationTime(us * 1e-6);
-                                   state.counters["GB/s"] = measured.bytes / us * 1e-3;
-                                   state.counters["TFLOP/s"] = measured.flops / us * 1e-6;
+                                   state.counters["B/s"] = measured.bytes / us * 1e6;
+                                   state.counters["FLOP/s"] = measured.flops / us * 1e6;
                                    state.counters["floor_us"] = measured.floor_us;
                                    state.counters["floor_share"] = measured.floor_us / us;
                                    state.counters["patterns"] = cell->patterns;

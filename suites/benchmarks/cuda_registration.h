@@ -18,7 +18,7 @@ namespace quant_suites {
 bool FilterTakes(const std::string& name);
 
 // A benchmark of `rounds` repetitions, each the time of one round of the row's cell
-// of that provider, with counters GB/s, TFLOP/s, floor_us, floor_share, patterns.
+// of that provider, with counters B/s, FLOP/s, floor_us, floor_share, patterns.
 // `row` is called when it runs and may measure; what it throws is the benchmark's error.
 void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit unit,
                       const std::function<const ComparisonRow&()>& row, const std::string& provider);
