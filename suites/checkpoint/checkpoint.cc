@@ -1,12 +1,15 @@
 #include "suites/checkpoint/checkpoint.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -48,6 +51,13 @@ class FolderCheckpoint : public Checkpoint {
       : folder_(folder), config_(std::move(config)), file_(OpenTensors(folder)), expected_(TensorsOf(config_)) {
     for (const auto& [name, shape] : expected_.dense) DenseEntry(name, shape);
     for (const auto& [module, shape] : expected_.linear) CheckLinear(module, shape);
+    if (config_.tie_word_embeddings) CheckTiedHead();
+    const auto quantized = [&](const auto& linear) { return IsQuantized(linear.first); };
+    if (!config_.quantization.method.empty() &&
+        std::none_of(expected_.linear.begin(), expected_.linear.end(), quantized)) {
+      throw CheckpointError(file_.path().string() + ": config.json says " + config_.quantization.method +
+                            ", but no layer is stored quantized");
+    }
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -137,6 +147,12 @@ class FolderCheckpoint : public Checkpoint {
 
   void CheckLinear(const std::string& module, const LinearShape& shape) const {
     if (!IsQuantized(module)) {
+      // Simulated or 8-bit quantization: the weight alone would be another model's.
+      for (const char* part : {".scales", ".qzeros", ".weight_scale", ".weight_zero_point", ".weight_scale_inv"}) {
+        if (file_.Contains(module + part)) {
+          Fail(module + part, "belongs to a quantized layer, but the layer has no 4-bit weights that are read");
+        }
+      }
       DenseEntry(module + ".weight", {shape.n, shape.k});
     } else if (config_.quantization.method.empty()) {
       Fail(module, "is stored quantized, but config.json has no quantization_config");
@@ -144,6 +160,23 @@ class FolderCheckpoint : public Checkpoint {
       Entry(module, shape);
     }
     if (file_.Contains(module + ".bias")) CheckBias(module + ".bias", shape);
+  }
+
+  // Where both are there and differ, versions of transformers disagree which one is meant.
+  void CheckTiedHead() const {
+    for (const char* part : {".qweight", ".weight_packed", "._weight_qdata"}) {
+      if (file_.Contains(std::string("lm_head") + part)) {
+        Fail(std::string("lm_head") + part, "is there, but config.json ties lm_head to the embedding");
+      }
+    }
+    if (!file_.Contains("lm_head.weight")) return;
+    const StoredTensor& head = file_.Get("lm_head.weight");
+    const StoredTensor& embedding = file_.Get("model.embed_tokens.weight");
+    if (head.dtype == embedding.dtype && head.shape == embedding.shape &&
+        std::equal(head.data.begin(), head.data.end(), embedding.data.begin(), embedding.data.end())) {
+      return;
+    }
+    Fail("lm_head.weight", "is not the embedding, to which config.json ties it");
   }
 
   // Qwen3 has no biases; AutoGPTQ wrote one of zeros to every layer.
@@ -228,13 +261,37 @@ class FolderCheckpoint : public Checkpoint {
     if (!file_.Contains(module + ".weight_zero_point")) {
       if (!config_.quantization.symmetric) Fail(module, "has no weight_zero_point, but config.json says asymmetric");
       linear.qzeros = at::full({groups, n / 8}, std::int32_t{-0x77777778}, at::kInt);  // 0x88888888
+    } else if (file_.Get(module + ".weight_zero_point").dtype == "I8") {
+      linear.qzeros = PackedZeroPoints(module + ".weight_zero_point", n, groups);
     } else {
       linear.qzeros = transposed(".weight_zero_point", {n / 8, groups}, {"I32"});
     }
     if (file_.Contains(module + ".weight_g_idx")) {
       linear.g_idx = TensorView(module + ".weight_g_idx", Get(module + ".weight_g_idx", {k}, {"I32"}));
+      // Its maker fills it with -1 until an order is known; the groups are then as without it.
+      const std::span<const std::int32_t> index(linear.g_idx.const_data_ptr<std::int32_t>(),
+                                                static_cast<std::size_t>(k));
+      if (std::find(index.begin(), index.end(), -1) != index.end()) linear.g_idx = at::Tensor();
     }
     return linear;
+  }
+
+  // Until version 0.8 of compressed-tensors: I8 [N, K/G], a value each. As the words of GPTQ.
+  at::Tensor PackedZeroPoints(const std::string& name, std::int64_t n, std::int64_t groups) const {
+    const at::Tensor stored = TensorView(name, Get(name, {n, groups}, {"I8"}));
+    const auto* const values = stored.const_data_ptr<std::int8_t>();
+    at::Tensor words = at::zeros({groups, n / 8}, at::kInt);
+    auto* const word = words.mutable_data_ptr<std::int32_t>();
+    for (std::int64_t column = 0; column < n; ++column) {
+      for (std::int64_t group = 0; group < groups; ++group) {
+        const int value = values[column * groups + group];
+        if (value < -8 || value > 7) Fail(name, "holds " + std::to_string(value) + ", which 4 bits do not");
+        std::int32_t& to = word[group * (n / 8) + column / 8];
+        to = static_cast<std::int32_t>(static_cast<std::uint32_t>(to) | static_cast<std::uint32_t>(value + 8)
+                                                                            << (4 * (column % 8)));
+      }
+    }
+    return words;
   }
 
   void CheckWeightShape(const std::string& module, const LinearShape& shape) const {
@@ -336,6 +393,48 @@ class FolderCheckpoint : public Checkpoint {
 };
 
 }  // namespace
+
+namespace {
+
+// Some output columns of a layer, a multiple of 8 from a multiple of 8 on.
+kernels::QuantizedLinear Columns(const kernels::QuantizedLinear& linear, std::int64_t first, std::int64_t count) {
+  kernels::QuantizedLinear some = linear;
+  some.n = count;
+  switch (linear.format) {
+    case kernels::Format::kAwq:
+      some.qweight = linear.qweight.narrow(1, first / 8, count / 8);
+      break;
+    case kernels::Format::kGptq:
+      some.qweight = linear.qweight.narrow(1, first, count);
+      break;
+    case kernels::Format::kTorchaoTilePacked:
+      some.qweight = linear.qweight.narrow(0, first / 8, (count + 7) / 8);
+      some.scales = linear.scales.narrow(1, first, (count + 7) / 8 * 8);
+      return some;
+    case kernels::Format::kTorchaoPlain:
+      some.qweight = linear.qweight.narrow(0, first, count);
+      some.scales = linear.scales.narrow(1, first, count);
+      some.qzeros = linear.qzeros.narrow(1, first, count);
+      return some;
+  }
+  some.scales = linear.scales.narrow(1, first, count);
+  some.qzeros = linear.qzeros.narrow(1, first / 8, count / 8);
+  return some;
+}
+
+}  // namespace
+
+at::Tensor HeadWeights(const Checkpoint& checkpoint, at::ScalarType dtype) {
+  if (!checkpoint.IsQuantized("lm_head")) return checkpoint.Dense("lm_head.weight");
+  const kernels::QuantizedLinear head = checkpoint.Quantized("lm_head");
+  at::Tensor weights = at::empty({head.n, head.k}, dtype);
+  constexpr std::int64_t kAtOnce = 2048;
+  for (std::int64_t first = 0; first < head.n; first += kAtOnce) {
+    const std::int64_t count = std::min(kAtOnce, head.n - first);
+    weights.narrow(0, first, count).copy_(kernels::Dequantize(Columns(head, first, count)).t());
+  }
+  return weights;
+}
 
 std::unique_ptr<Checkpoint> OpenCheckpoint(const std::filesystem::path& folder) {
   return std::make_unique<FolderCheckpoint>(folder, ReadModelConfig(folder));

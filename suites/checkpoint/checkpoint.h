@@ -46,6 +46,10 @@ class Checkpoint {
   virtual void SetProgress(LoadProgress) {}
 };
 
+// The output head [vocabulary, hidden]: as stored, or, where it is quantized too (GPTQ's
+// "lm_head": true), its values rounded to `dtype`. Throws as Dense() and Quantized().
+at::Tensor HeadWeights(const Checkpoint& checkpoint, at::ScalarType dtype);
+
 // Opens a folder in the Hugging Face layout: full precision, AWQ, GPTQ,
 // compressed-tensors, torchao (safetensors or pickle).
 // Every tensor that Qwen3 needs is checked to be there with the right shape

@@ -13,7 +13,7 @@ struct QuantizationConfig {
   std::string method;  // "awq", "gptq", "compressed-tensors", "torchao"; "" for full precision
   int bits = 4;
   std::int64_t group_size = 128;     // -1: whole columns
-  bool group_size_by_layer = false;  // GPTQModel's "dynamic": a layer's scales say its group size
+  bool group_size_by_layer = false;  // not said, or GPTQModel's "dynamic": a layer's scales say it
   bool desc_act = false;
   bool symmetric = true;
   bool gptq_v1_zeros = true;  // checkpoint_format "gptq"; false for "gptq_v2"

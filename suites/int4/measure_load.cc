@@ -7,10 +7,8 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <string>
 
 #include "suites/checkpoint/progress_line.h"
@@ -58,7 +56,9 @@ int Run(int argc, char** argv) {
   app.add_option("--kernel", variant.kernel, "marlin, awq, gptq, tinygemm or openvino")
       ->required()
       ->check(CLI::IsMember({"marlin", "awq", "gptq", "tinygemm", "openvino"}));
-  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N")
+      ->check(suites::DeviceName())
+      ->capture_default_str();
   app.add_flag("--cold", cold, "With the files dropped from the page cache before");
   if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   variant.id = model.folder.filename().string();
@@ -96,11 +96,5 @@ int Run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   suites::LimitOpenMpSpinning(argv);
-  try {
-    return Run(argc, argv);
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    std::cerr << "measure_load: " << text.substr(0, text.find('\n')) << "\n";
-  }
-  return 1;
+  return suites::RunMain("measure_load", [&] { return Run(argc, argv); });
 }
