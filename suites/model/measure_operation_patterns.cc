@@ -238,9 +238,22 @@ nlohmann::ordered_json Time(const Arguments& arguments, Qwen3Engine& engine) {
   return json;
 }
 
+void CheckKernel(const Arguments& arguments, const std::string& method) {
+  const std::string& family = arguments.options.kernel.family;
+  const std::string& compute = arguments.options.compute;
+  if (method.empty() || compute == "fp32") return;
+  if (family.empty()) {
+    throw UsageError("--kernel: the weights are quantized (" + method +
+                     "); give marlin, awq, gptq or tinygemm, or --compute fp32");
+  }
+  const char* const type = family == "tinygemm" ? "bf16" : "fp16";
+  if (compute != type) throw UsageError("--compute " + compute + ": kernel " + family + " takes " + type + " or fp32");
+}
+
 void Measure(Arguments arguments) {
   if (!arguments.op_libraries.empty()) kernels::OpenOpLibraries(arguments.op_libraries);
   const std::unique_ptr<Checkpoint> checkpoint = Open(arguments);
+  CheckKernel(arguments, checkpoint->config().quantization.method);
   const int count = static_cast<int>(checkpoint->config().num_hidden_layers);
   for (const int layer : arguments.layers) {
     if (layer < 0 || layer >= count) {

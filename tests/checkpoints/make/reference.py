@@ -51,7 +51,9 @@ def compressed(t, m, q):
     scale = t[m + ".weight_scale"].float()
     codes = nibbles(t[m + ".weight_packed"])[:, :k] - 8
     zeros = torch.zeros_like(scale, dtype=torch.int64)
-    if m + ".weight_zero_point" in t:
+    if m + ".weight_zero_point" in t and t[m + ".weight_zero_point"].dtype == torch.int8:
+        zeros = t[m + ".weight_zero_point"].long()  # until compressed-tensors 0.8.1
+    elif m + ".weight_zero_point" in t:
         zeros = nibbles(t[m + ".weight_zero_point"].T.contiguous()).T[:n] - 8
     g = torch.arange(k) // (k // scale.shape[1])
     if m + ".weight_g_idx" in t:

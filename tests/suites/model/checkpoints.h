@@ -35,6 +35,7 @@ inline const std::vector<ReferenceCheckpoint>& ReferenceCheckpoints() {
       {"ct_asymmetric", "gptq"},
       {"ct_actorder", "gptq"},
       {"ct_channel", "gptq"},
+      {"ct_081_actorder", "gptq"},
       {"torchao", "torchao"},
       {"torchao_012", "torchao"},
       {"torchao_014_cuda", "torchao"},

@@ -65,8 +65,12 @@ std::vector<BadValue> BadValues() {
       {"quant_suites", {"--device", "tpu"}, devices},
       {"quant_suites", {"--compute", "fp31"}, {"fp16", "fp32"}},
       {"quantize_checkpoint", {"--random", "--output", "/nowhere/out", "--format", "int3"}, {"awq", "openvino"}},
-      {"quantize_checkpoint", {"--random", "--output", "/nowhere/out", "--format", "awq", "--shape", "big"}, {"qwen3-8b"}},
-      {"quantize_checkpoint", {"--random", "--output", "/nowhere/out", "--format", "awq", "--group-size", "7"}, {"32", "128"}},
+      {"quantize_checkpoint",
+       {"--random", "--output", "/nowhere/out", "--format", "awq", "--shape", "big"},
+       {"qwen3-8b"}},
+      {"quantize_checkpoint",
+       {"--random", "--output", "/nowhere/out", "--format", "awq", "--group-size", "7"},
+       {"32", "128"}},
       {"quantize_checkpoint", {"--random", "--output", "/nowhere/out", "--format", "awq", "--threads", "many"}, {}},
       {"measure_upload", {model, "--device", "cuda:"}, devices},
       {"measure_upload", {model, "--buffers", "0"}, {"1"}},
@@ -80,16 +84,18 @@ std::vector<BadValue> BadValues() {
       {"measure_operation_patterns", {"--shape", "qwen3-9b"}, {"qwen3-8b"}},
       {"measure_operation_patterns", {"--shape", "qwen3-8b", "--format", "int3"}, {"awq", "gptq", "torchao"}},
       {"measure_operation_patterns", {"--model", model, "--kernel", "fast"}, families},
+      {"measure_operation_patterns", {"--kernel", "tinygemm", "--model", model, "--compute", "fp16"}, {"bf16", "fp32"}},
       {"measure_operation_patterns", {"--model", model, "--provider", "mine"}, {"builtin", "vllm"}},
       {"measure_operation_patterns", {"--model", model, "--device", "tpu"}, devices},
       {"measure_operation_patterns", {"--model", model, "--compute", "fp31"}, {"fp16", "bf16", "fp32"}},
       {"measure_operation_patterns", {"--model", model, "--attention", "quick"}, {"flash", "math"}},
-      {"measure_operation_patterns", {"--model", model, "--layers", "2"}, {"0 to 1"}},
+      {"measure_operation_patterns", {"--model", model, "--kernel", "awq", "--layers", "4"}, {"0 to 3"}},
       {"measure_operation_patterns", {"--model", model, "--runs", "-1"}, {"0"}},
       {"measure_operation_patterns", {"--model", model, "--prompt-length", "0"}, {"1"}},
       {"measure_operation_patterns", {"--model", model, "--prompt-length", "9000"}, {"--max-model-len"}},
       {"measure_operation_patterns",
-       {"--model", model, "--prompt-length", "2", "--steps", "0", "--runs", "1", "--operations", "rotate"},
+       {"--model", model, "--kernel", "awq", "--prompt-length", "2", "--steps", "0", "--runs", "1", "--operations",
+        "rotate"},
        {"qkv_proj", "down_proj"}},
       {"measure_kernel_determinism", {"patterns", "--families", "fast"}, families},
       {"measure_kernel_determinism", {"patterns", "--layers", "head"}, {"qkv", "down"}},
@@ -110,7 +116,8 @@ TEST(CommandLines, ABadValueIsOneLineThatNamesTheArgumentAndWhatIsAllowed) {
     const ProgramResult result = RunProgram(*program, bad.arguments);
     const std::string what = std::string(bad.program) + " " + argument + " " + bad.arguments.back();
     EXPECT_EQ(result.exit_code, 2) << what;
-    EXPECT_THAT(result.err, MatchesRegex(std::string(bad.program) + ": [^\n]*" + argument + "[^\n]*; see --help\n")) << what;
+    EXPECT_THAT(result.err, MatchesRegex(std::string(bad.program) + ": [^\n]*" + argument + "[^\n]*; see --help\n"))
+        << what;
     for (const std::string& word : bad.allowed) EXPECT_THAT(result.err, HasSubstr(word)) << what;
   }
   EXPECT_GE(tried.size(), 7u);
@@ -124,7 +131,7 @@ TEST(CommandLines, WhatCannotBeHadEndsWithOneAndGoodValuesWithNone) {
            {"measure_load", {model, "--kernel", "awq", "--device", "cuda:999999"}},
            {"measure_upload", {model, "--device", "cuda:999999"}},
            {"measure_checkpoints", {"--device", "cuda:999999", "awq"}},
-           {"measure_operation_patterns", {"--model", model, "--device", "cuda:999999"}}}) {
+           {"measure_operation_patterns", {"--model", model, "--kernel", "awq", "--device", "cuda:999999"}}}) {
     const ProgramResult result = RunProgram(Find(program).value(), arguments);
     EXPECT_EQ(result.exit_code, 1) << program;
     EXPECT_THAT(result.err, MatchesRegex(std::string(program) + ": [^\n]*\n")) << program;
