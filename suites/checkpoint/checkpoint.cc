@@ -1,6 +1,5 @@
 #include "suites/checkpoint/checkpoint.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "suites/checkpoint/finite.h"
+#include "suites/checkpoint/head_weights.h"
 #include "suites/checkpoint/json_file.h"
 #include "suites/checkpoint/load_watch.h"
 #include "suites/checkpoint/qwen3_tensors.h"
@@ -93,11 +93,30 @@ class FolderCheckpoint : public Checkpoint {
     return linear;
   }
 
+  at::Tensor Head(at::ScalarType dtype) const override {
+    if (!HeadHasEightBits()) return Checkpoint::Head(dtype);
+    const EightBitLinear head = EightBitHead();
+    const std::array<at::Tensor, 4> parts = {head.qweight, head.qzeros, head.scales, head.g_idx};
+    watch_.HandedOut("lm_head", parts);
+    kernels::QuantizedLinear groups;
+    groups.name = "lm_head";
+    groups.k = head.k;
+    groups.group_size = head.k / head.scales.size(0);
+    groups.g_idx = head.g_idx;
+    if (groups.g_idx.defined()) CheckGroupIndex(groups);
+    CheckFinite("lm_head scales", head.scales);
+    return DenseHead(head, dtype);
+  }
+
   void SetProgress(LoadProgress progress) override {
     std::uint64_t total = 0;
     for (const auto& [name, shape] : expected_.dense) total += DenseEntry(name, shape).data.size();
     for (const auto& [module, shape] : expected_.linear) {
-      if (IsQuantized(module)) {
+      if (module == "lm_head" && HeadHasEightBits()) {
+        for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"}) {
+          if (file_.Contains(module + part)) total += file_.Get(module + part).data.size();
+        }
+      } else if (IsQuantized(module)) {
         for (const at::Tensor& part : PartsOf(Entry(module, shape))) total += part.defined() ? part.nbytes() : 0;
       } else {
         total += DenseEntry(module + ".weight", {shape.n, shape.k}).data.size();
@@ -156,6 +175,8 @@ class FolderCheckpoint : public Checkpoint {
       DenseEntry(module + ".weight", {shape.n, shape.k});
     } else if (config_.quantization.method.empty()) {
       Fail(module, "is stored quantized, but config.json has no quantization_config");
+    } else if (module == "lm_head" && HeadHasEightBits()) {
+      EightBitHead();
     } else {
       Entry(module, shape);
     }
@@ -197,6 +218,39 @@ class FolderCheckpoint : public Checkpoint {
     return k / groups;
   }
 
+  // Bits of a GPTQ layer's codes by the shape of its words; 0 where it is of no such shape.
+  int GptqBits(const std::string& module, const LinearShape& shape) const {
+    if (config_.quantization.method != "gptq" || !file_.Contains(module + ".qweight")) return 0;
+    const Shape& words = file_.Get(module + ".qweight").shape;
+    if (words.size() != 2 || words[1] != shape.n) return 0;
+    for (const int bits : {2, 3, 4, 8}) {
+      if (words[0] * 32 == shape.k * bits) return bits;
+    }
+    return 0;
+  }
+  bool HeadHasEightBits() const {
+    const auto head = expected_.linear.find("lm_head");
+    return head != expected_.linear.end() && GptqBits("lm_head", head->second) == 8;
+  }
+  // Also its check: views cost nothing.
+  EightBitLinear EightBitHead() const {
+    const auto [k, n] = expected_.linear.at("lm_head");
+    const std::int64_t groups = k / GroupSize("lm_head", ".scales", k);
+    if (n % 4 != 0) Fail("lm_head", "N = " + std::to_string(n) + " is not a multiple of 4 values a word");
+    const auto view = [&](const std::string& name, const Shape& wanted, std::initializer_list<const char*> dtypes) {
+      return TensorView(name, Get(name, wanted, dtypes));
+    };
+    EightBitLinear head;
+    head.k = k;
+    head.n = n;
+    head.qweight = view("lm_head.qweight", {k / 4, n}, {"I32"});
+    head.qzeros = view("lm_head.qzeros", {groups, n / 4}, {"I32"});
+    head.scales = view("lm_head.scales", {groups, n}, {"F16", "BF16", "F32"});
+    if (file_.Contains("lm_head.g_idx")) head.g_idx = view("lm_head.g_idx", {k}, {"I32"});
+    head.gptq_v1_zeros = config_.quantization.gptq_v1_zeros;
+    return head;
+  }
+
   // Also the check of a layer: views cost nothing.
   kernels::QuantizedLinear Entry(const std::string& module, const LinearShape& shape) const {
     const QuantizationConfig& quantization = config_.quantization;
@@ -204,6 +258,10 @@ class FolderCheckpoint : public Checkpoint {
     if (quantization.method == "compressed-tensors") return CompressedTensors(module, shape);
     const bool awq = quantization.method == "awq";
     const auto [k, n] = shape;
+    if (const int bits = GptqBits(module, shape); bits != 0 && bits != 4) {
+      Fail(module, "has " + std::to_string(bits) +
+                       " bits, as a rule of \"dynamic\" in config.json may say; layers of 4 " + "are built");
+    }
     std::int64_t group = quantization.group_size == -1 ? k : quantization.group_size;
     if (quantization.group_size_by_layer) group = GroupSize(module, ".scales", k);
     if (k % group != 0 || k % 8 != 0 || n % 8 != 0) {
@@ -394,46 +452,8 @@ class FolderCheckpoint : public Checkpoint {
 
 }  // namespace
 
-namespace {
-
-// Some output columns of a layer, a multiple of 8 from a multiple of 8 on.
-kernels::QuantizedLinear Columns(const kernels::QuantizedLinear& linear, std::int64_t first, std::int64_t count) {
-  kernels::QuantizedLinear some = linear;
-  some.n = count;
-  switch (linear.format) {
-    case kernels::Format::kAwq:
-      some.qweight = linear.qweight.narrow(1, first / 8, count / 8);
-      break;
-    case kernels::Format::kGptq:
-      some.qweight = linear.qweight.narrow(1, first, count);
-      break;
-    case kernels::Format::kTorchaoTilePacked:
-      some.qweight = linear.qweight.narrow(0, first / 8, (count + 7) / 8);
-      some.scales = linear.scales.narrow(1, first, (count + 7) / 8 * 8);
-      return some;
-    case kernels::Format::kTorchaoPlain:
-      some.qweight = linear.qweight.narrow(0, first, count);
-      some.scales = linear.scales.narrow(1, first, count);
-      some.qzeros = linear.qzeros.narrow(1, first, count);
-      return some;
-  }
-  some.scales = linear.scales.narrow(1, first, count);
-  some.qzeros = linear.qzeros.narrow(1, first / 8, count / 8);
-  return some;
-}
-
-}  // namespace
-
-at::Tensor HeadWeights(const Checkpoint& checkpoint, at::ScalarType dtype) {
-  if (!checkpoint.IsQuantized("lm_head")) return checkpoint.Dense("lm_head.weight");
-  const kernels::QuantizedLinear head = checkpoint.Quantized("lm_head");
-  at::Tensor weights = at::empty({head.n, head.k}, dtype);
-  constexpr std::int64_t kAtOnce = 2048;
-  for (std::int64_t first = 0; first < head.n; first += kAtOnce) {
-    const std::int64_t count = std::min(kAtOnce, head.n - first);
-    weights.narrow(0, first, count).copy_(kernels::Dequantize(Columns(head, first, count)).t());
-  }
-  return weights;
+at::Tensor Checkpoint::Head(at::ScalarType dtype) const {
+  return IsQuantized("lm_head") ? DenseHead(Quantized("lm_head"), dtype) : Dense("lm_head.weight");
 }
 
 std::unique_ptr<Checkpoint> OpenCheckpoint(const std::filesystem::path& folder) {

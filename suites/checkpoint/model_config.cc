@@ -243,7 +243,7 @@ QuantizationConfig ReadQuantization(const Fields& fields, const std::string& def
   return config;
 }
 
-void CheckArchitecture(const Fields& fields) {
+void CheckName(const Fields& fields) {
   const std::string type = fields.Text("model_type", "");
   const Json* names = fields.Find("architectures");
   const bool named = names != nullptr && names->is_array() &&
@@ -252,6 +252,10 @@ void CheckArchitecture(const Fields& fields) {
     fields.Fail("architecture " + (names == nullptr ? Quoted(type) : Fields::Shown(*names)) +
                 " is not Qwen3ForCausalLM, the only one that is built");
   }
+}
+
+void CheckArchitecture(const Fields& fields) {
+  CheckName(fields);
   if (const std::string act = fields.Text("hidden_act", "silu"); act != "silu") {
     fields.Fail("hidden_act " + Quoted(act) + " is not built, only silu");
   }
@@ -293,9 +297,7 @@ double ReadRopeTheta(const Fields& fields) {
   return fields.Positive("rope_theta");
 }
 
-}  // namespace
-
-ModelConfig ReadModelConfig(const std::filesystem::path& folder) {
+std::filesystem::path ConfigOf(const std::filesystem::path& folder) {
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
     throw CheckpointError(folder.string() + ": no such folder; a model is a folder with config.json and its weights");
@@ -305,21 +307,41 @@ ModelConfig ReadModelConfig(const std::filesystem::path& folder) {
     throw CheckpointError(folder.string() +
                           ": config.json is missing; a model folder holds config.json, tokenizer.json and the weights");
   }
+  return path;
+}
+
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 24, kMostPositions = std::int64_t{1} << 31;
+constexpr std::int64_t kWidest = std::int64_t{1} << 20, kWidestMlp = std::int64_t{1} << 22;
+
+}  // namespace
+
+ModelSizes ReadModelSizes(const std::filesystem::path& folder) {
+  const auto path = ConfigOf(folder);
+  const Json json = ReadJsonFile(path);
+  const Fields fields(path.string(), json);
+  CheckName(fields);
+  return {fields.Size("vocab_size", kMostTokens), fields.Size("hidden_size", kWidest),
+          fields.Size("intermediate_size", kWidestMlp), fields.Size("max_position_embeddings", kMostPositions)};
+}
+
+ModelConfig ReadModelConfig(const std::filesystem::path& folder) {
+  const auto path = ConfigOf(folder);
   const Json json = ReadJsonFile(path);
   const Fields fields(path.string(), json);
   CheckArchitecture(fields);
 
+  std::error_code error;
   ModelConfig config;
-  config.vocab_size = fields.Size("vocab_size", std::int64_t{1} << 24);
-  config.hidden_size = fields.Size("hidden_size", std::int64_t{1} << 20);
-  config.intermediate_size = fields.Size("intermediate_size", std::int64_t{1} << 22);
+  config.vocab_size = fields.Size("vocab_size", kMostTokens);
+  config.hidden_size = fields.Size("hidden_size", kWidest);
+  config.intermediate_size = fields.Size("intermediate_size", kWidestMlp);
   config.num_hidden_layers = fields.Size("num_hidden_layers", 4096);
   config.num_attention_heads = fields.Size("num_attention_heads", 4096);
   config.num_key_value_heads = fields.Find("num_key_value_heads") == nullptr ? config.num_attention_heads
                                                                              : fields.Size("num_key_value_heads", 4096);
   // 128 is the default of transformers' Qwen3Config, not hidden_size / heads.
   config.head_dim = fields.Find("head_dim") == nullptr ? 128 : fields.Size("head_dim", 4096);
-  config.max_position_embeddings = fields.Size("max_position_embeddings", std::int64_t{1} << 31);
+  config.max_position_embeddings = fields.Size("max_position_embeddings", kMostPositions);
   if (fields.Find("rms_norm_eps") != nullptr) config.rms_norm_eps = fields.Positive("rms_norm_eps");
   config.rope_theta = ReadRopeTheta(fields);
   config.tie_word_embeddings = fields.Flag("tie_word_embeddings", false);

@@ -39,6 +39,18 @@ struct ModelConfig {
   QuantizationConfig quantization;
 };
 
+struct ModelSizes {
+  std::int64_t vocab_size = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;
+  std::int64_t max_position_embeddings = 0;
+};
+
+// Of FOLDER/config.json, what a runtime that brings its own computation needs: no feature
+// of the model and no quantization is refused. Throws CheckpointError: a missing file, not
+// JSON, another architecture, a missing or senseless size.
+ModelSizes ReadModelSizes(const std::filesystem::path& folder);
+
 // Reads FOLDER/config.json as transformers 4 and 5 write it. Quantization comes
 // from its quantization_config, else from the quantize_config.json of AutoGPTQ
 // and GPTQModel or the quant_config.json of early AutoAWQ beside it.

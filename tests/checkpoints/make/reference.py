@@ -36,12 +36,19 @@ def awq(t, m, q):
     return ((codes - zeros[g]).float() * t[m + ".scales"].float()[g]).T
 
 
+def values(words, bits):
+    """I32 [..., c] to [..., 32 / bits * c], the lowest bits first."""
+    words = words.to(torch.int64) & 0xFFFFFFFF
+    return torch.stack([(words >> shift) & (2**bits - 1) for shift in range(0, 32, bits)], -1).reshape(*words.shape[:-1], -1)
+
+
 def gptq(t, m, q):
+    g = t[m + ".g_idx"].long()
+    bits = 32 * t[m + ".qweight"].shape[0] // len(g)  # an output head may have 8
     words = t[m + ".qzeros"].to(torch.int64) & 0xFFFFFFFF
     if q.get("checkpoint_format", q.get("format", "gptq")) == "gptq":
-        words = (words + 0x11111111) & 0xFFFFFFFF
-    codes, zeros = nibbles(t[m + ".qweight"].T.contiguous()).T, nibbles(words)
-    g = t[m + ".g_idx"].long()
+        words = (words + sum(1 << shift for shift in range(0, 32, bits))) & 0xFFFFFFFF
+    codes, zeros = values(t[m + ".qweight"].T.contiguous(), bits).T, values(words, bits)
     return ((codes - zeros[g]).float() * t[m + ".scales"].float()[g]).T
 
 

@@ -280,8 +280,19 @@ TEST_F(EditedConfigTest, RefusesOtherQuantizations) {
   EXPECT_THAT(Error({{"quantization_config", {{"pack_dtype", "int8"}}}}, "gptq_desc_act"), HasSubstr("'int8'"));
 }
 
+TEST_F(EditedConfigTest, SizesAloneAskForNothingElse) {
+  Write({{"rope_scaling", {{"rope_type", "yarn"}}}, {"quantization_config", {{"quant_method", "fp8"}}}}, "awq");
+  EXPECT_EQ(ReadModelSizes(folder_.path()).vocab_size, 1024);
+  EXPECT_EQ(ReadModelSizes(folder_.path()).max_position_embeddings, 8192);
+  Write({{"architectures", {"LlamaForCausalLM"}}}, "awq");
+  EXPECT_THAT(ErrorOf(folder_.path(), [&] { ReadModelSizes(folder_.path()); }), HasSubstr("LlamaForCausalLM"));
+}
+
 TEST(ModelConfigErrorsTest, NamesWhatIsMissing) {
   const ScratchFolder folder;
+  WriteFile(folder.path() / "config.json", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n");
+  EXPECT_THAT(ErrorOf(folder.path(), [&] { ReadModelConfig(folder.path()); }), HasSubstr("is a Git LFS pointer"));
+  std::filesystem::remove(folder.path() / "config.json");
   EXPECT_THAT(ErrorOf(folder.path(), [&] { ReadModelConfig(folder.path()); }), HasSubstr("config.json is missing"));
   EXPECT_THAT(ErrorOf(folder.path(), [&] { ReadModelConfig(folder.path() / "none"); }), HasSubstr("no such folder"));
   for (const char* text : {"", "{", "[]", "nonsense", "{\"a\":1}x"}) {

@@ -233,7 +233,50 @@ TEST_F(OtherWriters, FilesOfAnyNameAreTakenWhereThereIsOne) {
   EXPECT_THAT(ErrorOf(folder_.path(), [&] { OpenCheckpoint(folder_.path()); }), HasSubstr("no weights"));
 }
 
-// "lm_head": true of GPTQModel. Pieces of 2,048 columns, the last one shorter.
+// A layer of other bits, by a rule of "dynamic", is named as such.
+TEST_F(OtherWriters, ALayerOfEightBitsIsNamed) {
+  Take("gptq_770_v2_symmetric");
+  const std::string module = "model.layers.0.mlp.down_proj";
+  Stored& words = tensors_.at(module + ".qweight");
+  words.shape[0] *= 2;
+  words.bytes += std::string(words.bytes);
+  EXPECT_THAT(Error(), HasSubstr("down_proj': has 8 bits, as a rule of \"dynamic\" in config.json may say"));
+}
+
+// The head of GPTQModel 7.7 has 8 bits: (code - zero point) scale, zero points from whole words.
+TEST_F(OtherWriters, AHeadOfEightBitsIsDequantized) {
+  Take("gptq_770_head");
+  const std::unique_ptr<Checkpoint> checkpoint = Open();
+  EXPECT_TRUE(checkpoint->IsQuantized("lm_head"));
+  const at::Tensor head = checkpoint->Head(at::kFloat);
+  const std::int64_t n = head.size(0), k = head.size(1);
+  ASSERT_EQ(tensors_.at("lm_head.qweight").shape, (std::vector<std::int64_t>{k / 4, n}));
+  const auto* const words = tensors_.at("lm_head.qweight").As<std::uint32_t>();
+  const auto* const zeros = tensors_.at("lm_head.qzeros").As<std::uint32_t>();
+  const auto* const groups = tensors_.at("lm_head.g_idx").As<std::int32_t>();
+  const auto* const halves = tensors_.at("lm_head.scales").As<at::Half>();
+  std::int64_t different = 0;
+  for (std::int64_t row = 0; row < k; ++row) {
+    for (std::int64_t column = 0; column < n; ++column) {
+      const int code = static_cast<int>(words[row / 4 * n + column] >> (8 * (row % 4)) & 255u);
+      const std::uint32_t word = zeros[groups[row] * (n / 4) + column / 4] + 0x01010101u;
+      const int zero = static_cast<int>(word >> (8 * (column % 4)) & 255u);
+      const float expected = static_cast<float>(code - zero) * static_cast<float>(halves[groups[row] * n + column]);
+      different += head.const_data_ptr<float>()[column * k + row] != expected;
+    }
+  }
+  EXPECT_EQ(different, 0);
+  EXPECT_TRUE(at::equal(checkpoint->Head(at::kHalf), head.to(at::kHalf)));
+  tensors_.at("lm_head.qweight").bytes[0] ^= 1;
+  EXPECT_FALSE(at::equal(Open()->Head(at::kFloat), head));
+  tensors_.at("lm_head.g_idx").As<std::int32_t>()[3] = 99;
+  const std::unique_ptr<Checkpoint> damaged = Open();
+  EXPECT_THAT(ErrorOf(folder_.path(), [&] { damaged->Head(at::kFloat); }), HasSubstr("row 3 is in group 99"));
+  tensors_.at("lm_head.qzeros").shape = {n / 4, k / 32};
+  EXPECT_THAT(Error(), HasSubstr("'lm_head.qzeros': has shape"));
+}
+
+// Four bits. Pieces of 2,048 columns, the last one shorter.
 class QuantizedHead : public Checkpoint {
  public:
   explicit QuantizedHead(kernels::QuantizedLinear head) : head_(std::move(head)) {}
@@ -269,7 +312,8 @@ TEST(HeadWeightsTest, AreTheDequantizedOnesInEveryFormat) {
     if (format == Format::kAwq) head.qweight = Words({k, n / 8});
     if (format == Format::kGptq) head.qweight = Words({k / 8, n});
     if (words) head.qzeros = Words({k / group, n / 8});
-    if (format == Format::kGptq) head.g_idx = at::arange(k, at::kInt).mul(7).remainder(k).floor_divide(group).to(at::kInt);
+    if (format == Format::kGptq)
+      head.g_idx = at::arange(k, at::kInt).mul(7).remainder(k).floor_divide(group).to(at::kInt);
     if (format == Format::kTorchaoTilePacked) {
       head.qweight = Words({n / 8, k / 128, 32, 4});
       head.scales = at::rand({k / group, n, 2}).to(type);
@@ -280,11 +324,11 @@ TEST(HeadWeightsTest, AreTheDequantizedOnesInEveryFormat) {
     }
     const at::Tensor expected = kernels::Dequantize(head).t();
     const QuantizedHead checkpoint(head);
-    EXPECT_TRUE(at::equal(HeadWeights(checkpoint, at::kFloat), expected)) << kernels::NameOf(format);
-    EXPECT_TRUE(at::equal(HeadWeights(checkpoint, at::kHalf), expected.to(at::kHalf))) << kernels::NameOf(format);
+    EXPECT_TRUE(at::equal(checkpoint.Head(at::kFloat), expected)) << kernels::NameOf(format);
+    EXPECT_TRUE(at::equal(checkpoint.Head(at::kHalf), expected.to(at::kHalf))) << kernels::NameOf(format);
     head.qweight = head.qweight.clone();
     head.qweight.view({-1})[-1].bitwise_not_();
-    EXPECT_FALSE(at::equal(HeadWeights(QuantizedHead(head), at::kFloat), expected)) << kernels::NameOf(format);
+    EXPECT_FALSE(at::equal(QuantizedHead(head).Head(at::kFloat), expected)) << kernels::NameOf(format);
   }
 }
 
