@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 namespace kernels {
@@ -101,6 +102,23 @@ TEST(RoundTrip, TorchaoTileDropsItsPadding) {
   EXPECT_EQ(UnpackTorchaoTile(PackTorchaoTile(codes, 1152, 20), 1152, 20), codes);
 }
 
+// The layouts differ: a reader that takes one for the other must not pass.
+TEST(RoundTrip, LayoutsAreNotInterchangeable) {
+  const Codes codes = MixedCodes(8, 8);
+  EXPECT_NE(UnpackAwq(PackGptq(codes, 8, 8), 8, 8), codes);
+  EXPECT_NE(UnpackGptqZeros(PackAwq(codes, 8, 8), 8, 8, false), codes);
+}
+
+template <typename Call>
+std::string ErrorOf(Call call) {
+  try {
+    call();
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
+}
+
 // Some columns are those of the whole, and nothing else is written.
 TEST(RoundTrip, ColumnsOfTorchaoAreThoseOfTheWhole) {
   const std::int64_t k = 1152, n = 20, first = 8, columns = 12;
@@ -126,23 +144,6 @@ TEST(RoundTrip, ColumnsOfTorchaoAreThoseOfTheWhole) {
     EXPECT_THAT(ErrorOf([&] { UnpackTorchaoTileColumns(tiles, k, n, from, count, from_tiles.data()); }),
                 HasSubstr("are not some of 20"));
   }
-}
-
-// The layouts differ: a reader that takes one for the other must not pass.
-TEST(RoundTrip, LayoutsAreNotInterchangeable) {
-  const Codes codes = MixedCodes(8, 8);
-  EXPECT_NE(UnpackAwq(PackGptq(codes, 8, 8), 8, 8), codes);
-  EXPECT_NE(UnpackGptqZeros(PackAwq(codes, 8, 8), 8, 8, false), codes);
-}
-
-template <typename Call>
-std::string ErrorOf(Call call) {
-  try {
-    call();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "";
 }
 
 TEST(Errors, NameTheSizeThatDoesNotFit) {
