@@ -192,17 +192,21 @@ void UnpackTorchaoTileColumns(std::span<const std::int32_t> words, std::int64_t 
   CheckColumns(n, first, columns, 8);
   const std::int64_t padded_k = TorchaoPaddedK(k);
   for (std::int64_t c = 0; c < columns; ++c) {
+    std::int32_t* const to = codes + c * k;
+    // Of one column and 32 rows, four words, which lie four apart; TorchaoPosition().
+    const std::int32_t* const of_column = words.data() + TorchaoPosition(0, first + c, padded_k).word;
     for (std::int64_t row = 0; row < k; row += 32) {
-      // Of one column and 32 rows, four words.
+      const std::int32_t* const of_rows = of_column + row / 128 * 128 + row % 128 / 32;
+      const std::int64_t rows = std::min<std::int64_t>(32, k - row);
+      std::int32_t values[32];
       for (int pair = 0; pair < 4; ++pair) {
-        const std::int64_t even = row + 2 * pair;
-        const auto word = static_cast<std::uint32_t>(words[TorchaoPosition(even, first + c, padded_k).word]);
+        const auto word = static_cast<std::uint32_t>(of_rows[4 * pair]);
         for (int step = 0; step < 4; ++step) {
-          const std::int64_t at = even + 8 * step;
-          if (at < k) codes[c * k + at] = static_cast<std::int32_t>((word >> (4 * step)) & 15u);
-          if (at + 1 < k) codes[c * k + at + 1] = static_cast<std::int32_t>((word >> (4 * step + 16)) & 15u);
+          values[8 * step + 2 * pair] = static_cast<std::int32_t>((word >> (4 * step)) & 15u);
+          values[8 * step + 2 * pair + 1] = static_cast<std::int32_t>((word >> (4 * step + 16)) & 15u);
         }
       }
+      std::copy_n(values, rows, to + row);
     }
   }
 }

@@ -43,38 +43,34 @@ class TinygemmMatmul : public Int4Matmul {
   at::Tensor scale_and_zero_;  // BF16 [K / G, N, 2]
 };
 
-// Codes of some columns, as rows of 32 bits each.
-at::Tensor CodesByColumn(const QuantizedLinear& linear, const at::Tensor& stored, std::int64_t first,
-                         std::int64_t columns) {
-  const std::int64_t k = linear.k, n = linear.n;
-  at::Tensor codes = at::empty({columns, k}, at::kInt);
-  auto* const to = codes.mutable_data_ptr<std::int32_t>();
-  constexpr std::int64_t kTile = 8;
-  at::parallel_for(0, (columns + kTile - 1) / kTile, 1, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t from = kTile * begin, count = std::min(kTile * end, columns) - from;
-    const auto size = static_cast<std::size_t>(stored.numel());
-    if (linear.format == Format::kTorchaoTilePacked) {
-      UnpackTorchaoTileColumns({stored.const_data_ptr<std::int32_t>(), size}, k, n, first + from, count, to + from * k);
-    } else {
-      UnpackTorchaoPlainColumns({stored.const_data_ptr<std::int8_t>(), size}, k, n, first + from, count, to + from * k);
-    }
-  });
-  return codes;
+// Codes of some columns, as rows of 32 bits each, into `codes` [columns, K].
+void CodesByColumn(const QuantizedLinear& linear, const at::Tensor& stored, std::int64_t first, std::int64_t columns,
+                   std::int32_t* codes) {
+  const auto size = static_cast<std::size_t>(stored.numel());
+  if (linear.format == Format::kTorchaoTilePacked) {
+    UnpackTorchaoTileColumns({stored.const_data_ptr<std::int32_t>(), size}, linear.k, linear.n, first, columns, codes);
+  } else {
+    UnpackTorchaoPlainColumns({stored.const_data_ptr<std::int8_t>(), size}, linear.k, linear.n, first, columns, codes);
+  }
 }
 
-// ATen takes codes of 32 bits, eight times what it makes of them: some columns at a time. It
-// packs blocks of 64 columns, then of 32 and 16, one after the other, so that the pieces are the whole.
+// ATen takes codes of 32 bits, eight times what it makes of them: each thread gives it some
+// columns at a time. It packs blocks of 64 columns, then of 32 and 16, one after the other, so
+// that the pieces are the whole.
 at::Tensor PackColumns(const QuantizedLinear& linear) {
   constexpr std::int64_t kInnerKTiles = 8;  // has no effect on a CPU
+  constexpr std::int64_t kColumns = 64;
   const at::Tensor stored = linear.qweight.contiguous();
-  const std::int64_t at_once = std::max<std::int64_t>(64, (std::int64_t{1} << 23) / linear.k / 64 * 64);
   at::Tensor packed = at::empty({linear.n, linear.k / 2}, at::kByte);
-  for (std::int64_t first = 0; first < linear.n; first += at_once) {
-    const std::int64_t columns = std::min(at_once, linear.n - first);
-    const at::Tensor piece =
-        at::_convert_weight_to_int4pack_for_cpu(CodesByColumn(linear, stored, first, columns), kInnerKTiles);
-    packed.narrow(0, first, columns).copy_(piece);
-  }
+  at::parallel_for(0, (linear.n + kColumns - 1) / kColumns, 1, [&](std::int64_t begin, std::int64_t end) {
+    const at::Tensor codes = at::empty({kColumns, linear.k}, at::kInt);
+    for (std::int64_t block = begin; block < end; ++block) {
+      const std::int64_t first = block * kColumns, columns = std::min(kColumns, linear.n - first);
+      CodesByColumn(linear, stored, first, columns, codes.mutable_data_ptr<std::int32_t>());
+      packed.narrow(0, first, columns)
+          .copy_(at::_convert_weight_to_int4pack_for_cpu(codes.narrow(0, 0, columns), kInnerKTiles));
+    }
+  });
   return packed;
 }
 
