@@ -341,6 +341,30 @@ TEST_F(DamagedCheckpoint, AnotherVocabularyInConfig) {
   EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("logits of 1024 ids, config.json says 1025"));
 }
 
+constexpr char kLfsPointer[] =
+    "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4512345678\n";
+
+TEST_F(DamagedCheckpoint, GitLfsPointers) {
+  for (const char* name : {"openvino_model.xml", "openvino_model.bin", "config.json"}) {
+    const std::string good = Read(name);
+    Write(name, kLfsPointer);
+    EXPECT_THAT(ErrorOfLoad(folder_), AllOf(HasSubstr(name), HasSubstr(": is a Git LFS pointer, not the file itself")));
+    Write(name, good);
+    EXPECT_EQ(ErrorOfLoad(folder_), "no error");
+  }
+}
+
+// The IR computes; what its config.json says of the computation and of quantization is not read.
+TEST_F(DamagedCheckpoint, FeaturesInConfigAreTheRuntimesMatter) {
+  Replace("config.json", "\"vocab_size\"",
+          "\"quantization_config\": {\"quant_method\": \"openvino\", \"bits\": 8}, \"rope_scaling\": {\"rope_type\": "
+          "\"yarn\"}, \"vocab_size\"");
+  Replace("config.json", "\"use_sliding_window\": false", "\"use_sliding_window\": true");
+  EXPECT_EQ(ErrorOfLoad(folder_), "no error");
+  Replace("config.json", "Qwen3ForCausalLM", "LlamaForCausalLM");
+  EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("LlamaForCausalLM"));
+}
+
 TEST_F(DamagedCheckpoint, OtherNames) {
   Replace("openvino_model.xml", "names=\"logits\"", "names=\"scores\"");
   EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("has no output logits"));
