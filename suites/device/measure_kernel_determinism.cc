@@ -122,9 +122,12 @@ ordered_json Patterns(const Settings& settings) {
 
 ordered_json Rates(const Settings& settings) {
   ordered_json rows = ordered_json::array();
-  std::printf("gptq, N = %ld, %d runs of each of %d inputs: patterns (largest) and runs that differ from run 0\n",
-              settings.n, settings.runs, settings.inputs);
-  std::printf("%5s %6s  %10s %10s   %10s %10s\n", "sums", "rows", "patterns", "rate", "disturbed", "rate");
+  std::printf(
+      "gptq, N = %ld, %d runs of each of %d inputs: patterns (largest), runs that differ from run 0, and in how many\n"
+      "tens of runs (without run 0) there are two patterns or more\n",
+      settings.n, settings.runs, settings.inputs);
+  std::printf("%5s %6s  %10s %10s %8s   %10s %10s %8s\n", "sums", "rows", "patterns", "rate", "tens", "disturbed",
+              "rate", "tens");
   for (const std::int64_t sums : {2, 3, 4, 8, 32, 96}) {
     const std::int64_t k = 128 * sums;
     Seed(1);
@@ -134,7 +137,7 @@ ordered_json Rates(const Settings& settings) {
       std::printf("%5ld %6ld", sums, m);
       for (const bool disturbed : {false, true}) {
         if (disturbed && settings.perturbations.empty()) break;
-        int most = 0, deviating = 0, comparisons = 0;
+        int most = 0, deviating = 0, comparisons = 0, tens = 0, tens_that_differ = 0;
         for (int input = 0; input < settings.inputs; ++input) {
           Seed(100 + static_cast<std::uint64_t>(input));
           const at::Tensor x = RandomInput("gptq", m, k);
@@ -145,11 +148,18 @@ ordered_json Rates(const Settings& settings) {
           most = std::max(most, found.distinct);
           deviating += found.deviating;
           comparisons += found.runs - 1;
+          tens += found.tens;
+          tens_that_differ += found.tens_that_differ;
         }
         const double rate = static_cast<double>(deviating) / comparisons;
-        std::printf("  %10d %9.1f%% ", most, 100 * rate);
-        row[disturbed ? "disturbed" : "alone"] = {
-            {"most_patterns", most}, {"deviating_runs", deviating}, {"comparisons", comparisons}, {"rate", rate}};
+        std::printf("  %10d %9.1f%% %8s ", most, 100 * rate,
+                    (std::to_string(tens_that_differ) + "/" + std::to_string(tens)).c_str());
+        row[disturbed ? "disturbed" : "alone"] = {{"most_patterns", most},
+                                                  {"deviating_runs", deviating},
+                                                  {"comparisons", comparisons},
+                                                  {"rate", rate},
+                                                  {"tens", tens},
+                                                  {"tens_that_differ", tens_that_differ}};
       }
       std::printf("\n");
       std::fflush(stdout);
