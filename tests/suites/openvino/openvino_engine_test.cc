@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -20,6 +19,7 @@
 
 #include "suites/checkpoint/model_config.h"
 #include "suites/checkpoint/safetensors.h"
+#include "tests/support/temporary_folder.h"
 
 namespace suites {
 namespace {
@@ -75,15 +75,11 @@ std::string ErrorOfLoad(const fs::path& folder) {
 class DamagedCheckpoint : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = testing::TempDir() + "/openvino_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
     for (const char* name : {"config.json", "openvino_model.xml", "openvino_model.bin"}) {
       fs::copy_file(kCheckpoint / name, folder_ / name);
     }
     fs::permissions(folder_ / "openvino_model.bin", fs::perms::owner_write, fs::perm_options::add);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::string Read(const char* name) const {
     std::ifstream file(folder_ / name, std::ios::binary);
@@ -105,7 +101,8 @@ class DamagedCheckpoint : public testing::Test {
     Write(name, text);
   }
 
-  fs::path folder_;
+  const test_support::TemporaryFolder scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 // IR of optimum-intel from 2025 and 2026, symmetric and not, groups and whole columns.
@@ -237,15 +234,11 @@ double RelativeRms(const std::vector<float>& actual, const std::vector<float>& e
 class OwnPrecision : public ForeignCheckpoint {
  protected:
   void SetUp() override {
-    std::string pattern = testing::TempDir() + "/openvino_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    copy_ = pattern;
     for (const char* name : {"config.json", "openvino_model.xml", "openvino_model.bin"}) {
       fs::copy_file(folder() / name, copy_ / name);
     }
     fs::permissions(copy_ / "openvino_model.bin", fs::perms::owner_write, fs::perm_options::add);
   }
-  void TearDown() override { fs::remove_all(copy_); }
 
   // change(constant, its bytes) on every constant of the copy.
   template <class Change>
@@ -267,7 +260,8 @@ class OwnPrecision : public ForeignCheckpoint {
         engine.Generate(p7.at("prompt_ids"), {.max_tokens = 20, .forced_ids = p7.at("generated_ids")}).step_logits);
   }
 
-  fs::path copy_;
+  const test_support::TemporaryFolder scratch_;
+  const fs::path copy_ = scratch_.path();
 };
 INSTANTIATE_TEST_SUITE_P(OpenVino, OwnPrecision,
                          testing::Values("openvino", "openvino_2025_asymmetric", "openvino_2025_symmetric",
