@@ -49,7 +49,7 @@ double SignedOf(std::uint64_t word, std::size_t size) {
 }
 
 // |a - b|; nothing for opaque bytes and where it is not a number.
-std::optional<double> AbsDifference(DType dtype, std::uint64_t a, std::uint64_t b) {
+inline std::optional<double> AbsDifference(DType dtype, std::uint64_t a, std::uint64_t b) {
   const std::size_t size = SizeOf(dtype);
   switch (dtype) {
     case DType::kBytes:
@@ -117,24 +117,54 @@ class HostReader {
   std::vector<unsigned char> buffer_;
 };
 
-void RecordElement(BitDiff& diff, std::int64_t element, const unsigned char* e, const unsigned char* a) {
-  const std::size_t size = SizeOf(diff.dtype);
-  const std::uint64_t expected = ReadWord(e, size), actual = ReadWord(a, size);
+void RecordElement(BitDiff& diff, DType dtype, std::int64_t element, std::uint64_t expected, std::uint64_t actual) {
   ++diff.different_elements;
-  for (std::size_t i = 0; i < size; ++i) diff.different_bytes += e[i] != a[i];
+  for (std::uint64_t other = expected ^ actual; other != 0; other >>= 8) diff.different_bytes += (other & 0xff) != 0;
   std::optional<std::uint64_t> ulp;
-  if (IsFloat(diff.dtype)) ulp = internal::UlpDistance(diff.dtype, expected, actual);
+  if (IsFloat(dtype)) ulp = internal::UlpDistance(dtype, expected, actual);
   if (diff.different_elements == 1) {
     diff.element = element;
     diff.coordinate = CoordinateOf(element, diff.shape);
     diff.expected_word = expected;
     diff.actual_word = actual;
-    diff.expected_value = ValueText(diff.dtype, expected);
-    diff.actual_value = ValueText(diff.dtype, actual);
+    diff.expected_value = ValueText(dtype, expected);
+    diff.actual_value = ValueText(dtype, actual);
     diff.ulp = ulp;
   }
   Raise(diff.max_ulp, ulp);
-  Raise(diff.max_abs_difference, AbsDifference(diff.dtype, expected, actual));
+  Raise(diff.max_abs_difference, AbsDifference(dtype, expected, actual));
+}
+
+// Those that differ in a piece that begins with element `first`. The compiler knows
+// size and type: vectors of logits may differ in every element, in every run, and then
+// this is what a comparison takes.
+template <std::size_t kSize, DType... kType>
+void RecordElements(BitDiff& diff, std::int64_t first, const unsigned char* e, const unsigned char* a,
+                    std::size_t bytes) {
+  DType dtype = diff.dtype;
+  ((dtype = kType), ...);
+  for (std::size_t i = 0; i < bytes; i += kSize) {
+    const std::uint64_t expected = ReadWord(e + i, kSize), actual = ReadWord(a + i, kSize);
+    if (expected != actual) {
+      RecordElement(diff, dtype, first + static_cast<std::int64_t>(i / kSize), expected, actual);
+    }
+  }
+}
+
+void RecordPiece(BitDiff& diff, std::int64_t first, const unsigned char* e, const unsigned char* a, std::size_t bytes) {
+  if (diff.dtype == DType::kFloat16) return RecordElements<2, DType::kFloat16>(diff, first, e, a, bytes);
+  if (diff.dtype == DType::kBFloat16) return RecordElements<2, DType::kBFloat16>(diff, first, e, a, bytes);
+  if (diff.dtype == DType::kFloat32) return RecordElements<4, DType::kFloat32>(diff, first, e, a, bytes);
+  switch (SizeOf(diff.dtype)) {
+    case 1:
+      return RecordElements<1>(diff, first, e, a, bytes);
+    case 2:
+      return RecordElements<2>(diff, first, e, a, bytes);
+    case 4:
+      return RecordElements<4>(diff, first, e, a, bytes);
+    default:
+      return RecordElements<8>(diff, first, e, a, bytes);
+  }
 }
 
 }  // namespace
@@ -164,11 +194,7 @@ BitDiff Compare(const BitView& expected, const BitView& actual) {
     const unsigned char* e = expected_reader.Read(at, bytes);
     const unsigned char* a = actual_reader.Read(at, bytes);
     if (std::memcmp(e, a, bytes) == 0) continue;
-    for (std::size_t i = 0; i < bytes; i += size) {
-      if (std::memcmp(e + i, a + i, size) != 0) {
-        RecordElement(diff, static_cast<std::int64_t>((at + i) / size), e + i, a + i);
-      }
-    }
+    RecordPiece(diff, static_cast<std::int64_t>(at / size), e, a, bytes);
   }
   diff.equal = diff.different_elements == 0;
   if (diff.equal && expected.space == actual.space) {

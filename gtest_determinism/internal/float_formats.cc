@@ -31,39 +31,6 @@ std::uint64_t Mask(int bits) { return (std::uint64_t{1} << bits) - 1; }
 
 }  // namespace
 
-bool IsFloat(DType dtype) {
-  return dtype == DType::kFloat16 || dtype == DType::kBFloat16 || dtype == DType::kFloat32 || dtype == DType::kFloat64;
-}
-
-double ToDouble(DType dtype, std::uint64_t word) {
-  if (dtype == DType::kFloat64) return std::bit_cast<double>(word);
-  const Format format = FormatOf(dtype);
-  const std::uint64_t mantissa = word & Mask(format.mantissa_bits);
-  const auto exponent = static_cast<int>((word >> format.mantissa_bits) & Mask(format.exponent_bits));
-  const bool negative = ((word >> (format.exponent_bits + format.mantissa_bits)) & 1) != 0;
-  const int bias = (1 << (format.exponent_bits - 1)) - 1;
-  double value;
-  if (exponent == (1 << format.exponent_bits) - 1) {
-    value = mantissa == 0 ? HUGE_VAL : std::nan("");
-  } else if (exponent == 0) {
-    value = std::ldexp(static_cast<double>(mantissa), 1 - bias - format.mantissa_bits);
-  } else {
-    const std::uint64_t significand = mantissa | (std::uint64_t{1} << format.mantissa_bits);
-    value = std::ldexp(static_cast<double>(significand), exponent - bias - format.mantissa_bits);
-  }
-  return std::copysign(value, negative ? -1.0 : 1.0);
-}
-
-std::optional<std::uint64_t> UlpDistance(DType dtype, std::uint64_t a, std::uint64_t b) {
-  if (std::isnan(ToDouble(dtype, a)) || std::isnan(ToDouble(dtype, b))) return std::nullopt;
-  // Magnitudes of equal sign count up with the bits, up to and past infinity.
-  const Format format = FormatOf(dtype);
-  const int sign_bit = format.exponent_bits + format.mantissa_bits;
-  const std::uint64_t ma = a & Mask(sign_bit), mb = b & Mask(sign_bit);
-  if ((a >> sign_bit) != (b >> sign_bit)) return ma + mb;
-  return ma > mb ? ma - mb : mb - ma;
-}
-
 std::string FloatText(DType dtype, std::uint64_t word) {
   const double value = ToDouble(dtype, word);
   const Format format = FormatOf(dtype);

@@ -2,6 +2,7 @@
 #ifndef GTEST_DETERMINISM_INTERNAL_FLOAT_FORMATS_H_
 #define GTEST_DETERMINISM_INTERNAL_FLOAT_FORMATS_H_
 
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,14 +11,64 @@
 
 namespace gtest_determinism::internal {
 
-bool IsFloat(DType dtype);
+inline bool IsFloat(DType dtype) {
+  return dtype == DType::kFloat16 || dtype == DType::kBFloat16 || dtype == DType::kFloat32 || dtype == DType::kFloat64;
+}
 
-// Exact: a double holds every value of the other formats.
-double ToDouble(DType dtype, std::uint64_t word);
+template <int kExponentBits, int kMantissaBits>
+double WidenBits(std::uint64_t word) {
+  constexpr std::uint64_t kBias = (std::uint64_t{1} << (kExponentBits - 1)) - 1;
+  constexpr std::uint64_t kLargest = (std::uint64_t{1} << kExponentBits) - 1;
+  constexpr double kLeast = std::bit_cast<double>((1023 + 1 - kBias - kMantissaBits) << 52);
+  const std::uint64_t mantissa = word & ((std::uint64_t{1} << kMantissaBits) - 1);
+  const std::uint64_t exponent = word >> kMantissaBits & kLargest;
+  const std::uint64_t wider = exponent == kLargest ? 2047 : exponent + 1023 - kBias;
+  const double below_normal = static_cast<double>(static_cast<std::int64_t>(mantissa)) * kLeast;
+  const std::uint64_t magnitude =
+      exponent == 0 ? std::bit_cast<std::uint64_t>(below_normal) : wider << 52 | mantissa << (52 - kMantissaBits);
+  return std::bit_cast<double>(magnitude | (word >> (kExponentBits + kMantissaBits) & 1) << 63);
+}
+
+// Exact: a double holds every value of the other formats. Inline, as what follows:
+// where all of two vectors differs, comparing them takes as long as these do.
+inline double ToDouble(DType dtype, std::uint64_t word) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return WidenBits<5, 10>(word);
+    case DType::kBFloat16:
+      return WidenBits<8, 7>(word);
+    case DType::kFloat32:
+      return WidenBits<8, 23>(word);
+    default:
+      return std::bit_cast<double>(word);
+  }
+}
+
+// The bits of infinity; those of the sign are the next power of two.
+constexpr std::uint64_t InfinityBits(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return 0x7c00;
+    case DType::kBFloat16:
+      return 0x7f80;
+    case DType::kFloat32:
+      return 0x7f800000;
+    default:
+      return 0x7ff0000000000000;
+  }
+}
 
 // The number of steps between neighbouring values from a to b; -0 and +0 are
 // the same value, so 0. Nothing for a NaN.
-std::optional<std::uint64_t> UlpDistance(DType dtype, std::uint64_t a, std::uint64_t b);
+inline std::optional<std::uint64_t> UlpDistance(DType dtype, std::uint64_t a, std::uint64_t b) {
+  const std::uint64_t infinity = InfinityBits(dtype);
+  const std::uint64_t sign = std::bit_floor(infinity) << 1;
+  // Magnitudes of equal sign count up with the bits, up to and past infinity.
+  const std::uint64_t ma = a & (sign - 1), mb = b & (sign - 1);
+  if (ma > infinity || mb > infinity) return std::nullopt;
+  if (((a ^ b) & sign) != 0) return ma + mb;
+  return ma > mb ? ma - mb : mb - ma;
+}
 
 // Shortest decimal that reads back as this value in this format; "-0", "inf",
 // "-nan"; the payload of a NaN is in its raw bits only.

@@ -5,14 +5,12 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
-#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
 #include <ostream>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -25,6 +23,7 @@
 #include "suites/device/captured_graph.h"
 #include "suites/device/device_patterns.h"
 #include "tests/kernels/deterministic_scope.h"
+#include "tests/kernels/observed_operators.h"
 #include "tests/kernels/random_layer.h"
 
 namespace kernels {
@@ -155,25 +154,6 @@ TEST_P(EveryCudaKernel, WorksOnTheCurrentStream) {
   const at::Tensor y = kernel->ForwardOrdered(x);
   stream.synchronize();
   EXPECT_TRUE(SameBits(y, expected));
-}
-
-std::mutex seen_mutex;
-std::set<std::string> seen;
-
-std::unique_ptr<at::ObserverContext> OnStart(const at::RecordFunction& function) {
-  const std::lock_guard lock(seen_mutex);
-  seen.insert(function.name());
-  return nullptr;
-}
-
-template <typename Call>
-std::set<std::string> OperatorsOf(Call call) {
-  seen.clear();
-  const at::CallbackHandle handle =
-      at::addThreadLocalCallback(at::RecordFunctionCallback(OnStart).scopes({at::RecordScope::FUNCTION}));
-  call();
-  at::removeCallback(handle);
-  return seen;
 }
 
 TEST_P(EveryCudaKernel, RunsAsTheOperatorThatItsIdentityNames) {

@@ -2,10 +2,13 @@
 # All kernels of kernels/cuda under the four tools of compute-sanitizer, on the
 # small shapes of cuda_raw_test:
 #   tests/kernels/sanitize_cuda.sh build/bin/cuda_raw_test
+# and all of the model outside its matmuls:
+#   tests/kernels/sanitize_cuda.sh build/bin/qwen3_cuda_kernels_test '*Sanitized*:*CudaKernels*:*AreTheTwo*' ''
 # Exit code 0: none of them found anything, and every test of the filter ran.
 set -u
-program=${1:?usage: sanitize_cuda.sh PROGRAM [GTEST_FILTER]}
+program=${1:?usage: sanitize_cuda.sh PROGRAM [GTEST_FILTER [KERNELS]]}
 filter=${2:-*Sanitized*:RawCudaRepack*}
+kernels=${3-kernels}  # part of their names; empty: all kernels
 # Each tensor a cudaMalloc of its own: nothing hides in a cached block.
 export PYTORCH_NO_CUDA_MEMORY_CACHING=1
 failed=0
@@ -13,8 +16,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for tool in memcheck racecheck initcheck synccheck; do
   # What initializes memory must be watched too, also where torch's kernels do.
-  only=(--kernel-regex kns=kernels)
-  [ $tool = initcheck ] && only=()
+  only=(--kernel-regex "kns=$kernels")
+  if [ $tool = initcheck ] || [ -z "$kernels" ]; then only=(); fi
   # More than it follows by itself: each block of a stream has up to 32 for each warp.
   [ $tool = racecheck ] || [ $tool = synccheck ] && only+=(--num-cuda-barriers 8192)
   compute-sanitizer --tool $tool --error-exitcode 9 "${only[@]}" --print-limit 5 \

@@ -13,6 +13,8 @@
 // lower in the rows of the matrix that a group of up to eight heads leaves free:
 // what is lost of a weight is lost beyond float32's digits for fp16, and beyond
 // 2^-17 of it for bf16.
+#include <algorithm>
+#include <atomic>
 #include <cfloat>
 
 #include "suites/model/cuda/attention_common.cuh"
@@ -400,9 +402,13 @@ void LaunchOne(const RopeArgs& rope, const DecodeAttentionArgs& args, cudaStream
   CheckLaunch("attention");
 }
 
+std::atomic<std::size_t> block_limit = DeviceLimits().block_bytes;
+std::atomic<bool> clusters_allowed = DeviceLimits().clusters;
+
 template <class T, int D, bool kRotate>
 void Launch(const RopeArgs& rope, const DecodeAttentionArgs& args, cudaStream_t stream) {
-  CanOverlapLaunches() ? LaunchOne<T, D, kRotate, true>(rope, args, stream)
+  CanOverlapLaunches() && clusters_allowed
+      ? LaunchOne<T, D, kRotate, true>(rope, args, stream)
                        : LaunchOne<T, D, kRotate, false>(rope, args, stream);
 }
 
@@ -412,7 +418,13 @@ bool MmaAttentionFits(int padded_head_dim) {
   int device = 0, shared = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return static_cast<std::size_t>(shared) >= (padded_head_dim == 64 ? SharedBytes<64>() : SharedBytes<128>());
+  return std::min(static_cast<std::size_t>(shared), block_limit.load()) >=
+         (padded_head_dim == 64 ? SharedBytes<64>() : SharedBytes<128>());
+}
+
+void LimitAttention(const DeviceLimits& limits) {
+  block_limit = limits.block_bytes;
+  clusters_allowed = limits.clusters;
 }
 
 void LaunchMmaAttention(Precision precision, const RopeArgs* rope, const DecodeAttentionArgs& args,

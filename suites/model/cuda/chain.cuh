@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -48,29 +49,28 @@ inline bool CanOverlapLaunches() {
   return overlaps == 2;
 }
 
-// Once for each kernel and device. A multiprocessor can hold two kernels at a time
-// only where both want its memory divided alike: all take the largest share of it
-// as shared memory. More than 48 KiB of that must be asked for.
+// More than 48 KiB of shared memory must be asked for, once for each kernel and device.
+// How a multiprocessor's memory is divided is left to the driver: with the largest
+// share for all kernels a step takes longer (docs/measurements_gpu.md).
 // Throws std::runtime_error.
 template <auto kKernel>
-void PrepareForChain(std::size_t shared) {
+void AllowShared(std::size_t shared) {
   constexpr int kDevices = 64;
-  constexpr std::size_t kAlways = std::size_t{48} << 10;
+  if (shared <= std::size_t{48} << 10) return;
   static std::atomic<std::size_t> allowed_on[kDevices] = {};
+  static std::mutex mutex;
   int device = 0;
   cudaGetDevice(&device);
   std::atomic<std::size_t>& allowed = allowed_on[device % kDevices];
-  if (const std::size_t now = allowed.load(); now >= kAlways && shared <= now) return;
-  cudaError_t error =
-      cudaFuncSetAttribute(kKernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-  if (error == cudaSuccess && shared > kAlways) {
-    error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  }
+  if (shared <= allowed.load()) return;
+  const std::lock_guard lock(mutex);  // what a thread was granted is not taken back by another
+  if (shared <= allowed.load()) return;
+  const cudaError_t error =
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (error != cudaSuccess) {
     throw std::runtime_error(std::to_string(shared) + " bytes of shared memory: " + cudaGetErrorString(error));
   }
-  // Each kernel is prepared with one size: threads that meet here store the same.
-  allowed.store(shared > kAlways ? shared : kAlways);
+  allowed.store(shared);
 }
 
 // kKernel<<<grid, block, shared, stream>>>(args...), overlapped with the launch
@@ -78,7 +78,7 @@ void PrepareForChain(std::size_t shared) {
 // zero. An error of the launch is left for cudaGetLastError().
 template <auto kKernel, class... Args>
 void LaunchInChain(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, unsigned cluster, Args... args) {
-  PrepareForChain<kKernel>(shared);
+  AllowShared<kKernel>(shared);
   cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;

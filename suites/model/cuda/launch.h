@@ -101,6 +101,12 @@ void LaunchMmaAttention(Precision precision, const RopeArgs* rope, const DecodeA
                         cudaStream_t stream);
 // Whether a block of the current device has the shared memory for that.
 bool MmaAttentionFits(int padded_head_dim);
+// For tests: attention goes the way it goes on a device with no more than that.
+struct DeviceLimits {
+  std::size_t block_bytes = ~std::size_t{0};  // shared memory
+  bool clusters = true;                       // of blocks
+};
+void LimitAttention(const DeviceLimits& limits);
 std::size_t DecodeAttentionWorkspace(Precision precision, std::int64_t max_length, int q_heads, int kv_heads,
                                      int padded_head_dim);
 

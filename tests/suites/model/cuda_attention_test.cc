@@ -176,20 +176,19 @@ TEST_P(DecodeAttention, HasOnePatternWhateverLiesAround) {
 }
 
 // The rows of q, k and v, rotated and attended in one launch: the bits of the two.
-TEST_P(DecodeAttention, FusedWithTheRotationHasTheBitsOfTheTwo) {
-  for (const Shape& shape : {Shape{4, 2, 64}, Shape{8, 4, 32}, Shape{32, 8, 128}, Shape{3, 1, 96}, Shape{16, 1, 64}}) {
+void CheckFused(Precision precision, const std::vector<Shape>& shapes, const std::vector<int>& lengths, int capacity) {
+  for (const Shape& shape : shapes) {
     const int padded = PaddedHeadDim(shape.head_dim);
     const int heads = shape.q_heads + 2 * shape.kv_heads;
-    const Bytes qkv = RandomValues(GetParam(), static_cast<std::size_t>(heads * shape.head_dim), 21, 2);
-    const Bytes norm = RandomValues(GetParam(), static_cast<std::size_t>(shape.head_dim), 22);
+    const Bytes qkv = RandomValues(precision, static_cast<std::size_t>(heads * shape.head_dim), 21, 2);
+    const Bytes norm = RandomValues(precision, static_cast<std::size_t>(shape.head_dim), 22);
     const OnDevice qkv_device(qkv), norm_device(norm);
-    for (const int length : {1, 2, 16, 17, 128, 129, 700, 1025}) {
+    for (const int length : lengths) {
       SCOPED_TRACE(std::to_string(shape.head_dim) + " " + std::to_string(length));
-      const int capacity = 1088;
       std::vector<float> angles(static_cast<std::size_t>(capacity * shape.head_dim / 2));
       for (std::size_t i = 0; i < angles.size(); ++i) angles[i] = std::cos(static_cast<float>(i));
-      const OnDevice cosine(BytesOf(Floats(GetParam(), Rounded(GetParam(), angles))));
-      const std::size_t element = ElementBytes(GetParam());
+      const OnDevice cosine(BytesOf(Floats(precision, Rounded(precision, angles))));
+      const std::size_t element = ElementBytes(precision);
       const std::size_t cache = static_cast<std::size_t>(shape.kv_heads * capacity * padded) * element;
       // Behind the context NaN, before the position what was there before.
       std::vector<float> before(cache / element, std::nanf(""));
@@ -200,7 +199,7 @@ TEST_P(DecodeAttention, FusedWithTheRotationHasTheBitsOfTheTwo) {
               e % padded < shape.head_dim ? static_cast<float>((at * 2654435761u >> 9) % 1000) / 500 - 1 : 0.0f;
         }
       }
-      const Bytes begin = Rounded(GetParam(), before);
+      const Bytes begin = Rounded(precision, before);
       const OnDevice state(BytesOf(std::vector<DecodeState>{{1, length - 1, nullptr, nullptr}}));
       Bytes rotated[3], out[3], keys_after[3], values_after[3];
       for (const int way : {0, 1, 2}) {  // the two, at once, and with another key
@@ -211,7 +210,7 @@ TEST_P(DecodeAttention, FusedWithTheRotationHasTheBitsOfTheTwo) {
         const OnDevice input_device(input), keys(begin), values(begin);
         const OnDevice rotated_device(qkv.size(), 0xff);
         const OnDevice out_device(static_cast<std::size_t>(shape.q_heads * shape.head_dim) * element, 0xff);
-        const OnDevice workspace(DecodeAttentionWorkspace(GetParam(), capacity, shape.q_heads, shape.kv_heads, padded),
+        const OnDevice workspace(DecodeAttentionWorkspace(precision, capacity, shape.q_heads, shape.kv_heads, padded),
                                  0xff);
         const OnDevice arrived(static_cast<std::size_t>(shape.q_heads) * 4, 0);
         RopeArgs rope;
@@ -245,10 +244,10 @@ TEST_P(DecodeAttention, FusedWithTheRotationHasTheBitsOfTheTwo) {
         args.padded_head_dim = padded;
         args.scale = 0.1f;
         if (way == 0) {
-          LaunchRope(GetParam(), rope, nullptr);
-          LaunchDecodeAttention(GetParam(), args, nullptr);
+          LaunchRope(precision, rope, nullptr);
+          LaunchDecodeAttention(precision, args, nullptr);
         } else {
-          LaunchRopeAttention(GetParam(), rope, args, nullptr);
+          LaunchRopeAttention(precision, rope, args, nullptr);
         }
         rotated[way] = rotated_device.Read();
         out[way] = out_device.Read();
@@ -266,6 +265,60 @@ TEST_P(DecodeAttention, FusedWithTheRotationHasTheBitsOfTheTwo) {
         EXPECT_NE(out[2], out[0]);
       }
     }
+  }
+}
+
+TEST_P(DecodeAttention, FusedWithTheRotationHasTheBitsOfTheTwo) {
+  CheckFused(GetParam(), {{4, 2, 64}, {8, 4, 32}, {32, 8, 128}, {3, 1, 96}, {16, 1, 64}},
+             {1, 2, 16, 17, 128, 129, 700, 1025}, 1088);
+}
+
+// What a device without clusters of blocks does, and one whose blocks have too little
+// shared memory for tensor cores.
+struct LimitedAttention {
+  explicit LimitedAttention(const DeviceLimits& limits) { LimitAttention(limits); }
+  ~LimitedAttention() { LimitAttention({}); }
+};
+constexpr DeviceLimits kNoClusters{.clusters = false};
+constexpr DeviceLimits kSmallBlocks{.block_bytes = std::size_t{99} << 10};
+
+TEST_P(DecodeAttention, GoesTheWaysOfLesserDevices) {
+  int with_other_bits = 0;
+  for (const Shape& shape : {Shape{8, 2, 128}, Shape{32, 8, 128}, Shape{3, 1, 64}, Shape{16, 2, 96}}) {
+    for (const int length : {1, 15, 16, 129, 1000, 2100}) {
+      const Problem problem(GetParam(), shape, length, 2304);
+      const Bytes whole = problem.Run();
+      {
+        const LimitedAttention limited(kNoClusters);
+        EXPECT_EQ(problem.Run(), whole) << "the same sums in the same order, length " << length;
+      }
+      const LimitedAttention limited(kSmallBlocks);
+      const Problem small(GetParam(), shape, length, 2304);  // its workspace is larger
+      const Bytes by_chunks = small.Run();
+      EXPECT_LE(small.Worst(by_chunks), 1) << shape.head_dim << ", length " << length;
+      for (int run = 0; run < 5; ++run) ASSERT_EQ(small.Run(), by_chunks);
+      with_other_bits += by_chunks != whole ? 1 : 0;
+    }
+  }
+  // The control: it was another way.
+  EXPECT_EQ(with_other_bits > 0, GetParam() != Precision::kFp32);
+  for (const DeviceLimits& limits : {kNoClusters, kSmallBlocks}) {
+    const LimitedAttention limited(limits);
+    CheckFused(GetParam(), {{8, 2, 128}, {4, 2, 64}}, {1, 17, 700}, 768);
+  }
+}
+
+// Every instance of the kernels on a short context: what compute-sanitizer runs.
+TEST_P(DecodeAttention, SanitizedShapes) {
+  for (const DeviceLimits& limits : {DeviceLimits(), kNoClusters, kSmallBlocks}) {
+    const LimitedAttention limited(limits);
+    for (const int head_dim : {24, 64, 128}) {
+      for (const int group : {1, 2, 4, 9}) {
+        const Problem problem(GetParam(), {group, 1, head_dim}, 150, 192);
+        EXPECT_LE(problem.Worst(problem.Run()), 1) << group << " heads of " << head_dim;
+      }
+    }
+    CheckFused(GetParam(), {{8, 2, 128}, {2, 1, 64}, {2, 1, 24}}, {1, 150}, 192);
   }
 }
 
@@ -381,6 +434,11 @@ TEST_P(PromptAttention, AgreesWithFloat64AtEveryBorder) {
     EXPECT_GT(Worst(out, past, rows, -1), 1) << rows << " rows after " << past;
     EXPECT_GT(Worst(out, past, rows, 1), 1) << rows << " rows after " << past;
   }
+}
+
+TEST_P(PromptAttention, SanitizedShapes) {
+  EXPECT_LE(Worst(Run(0, 300), 0, 300), 1);  // each stage of the ring again, and whole tiles
+  EXPECT_LE(Worst(Run(37, 70), 37, 70), 1);
 }
 
 TEST_P(PromptAttention, ARowIsTheSameWhateverOtherRowsThereAre) {
