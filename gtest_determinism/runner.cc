@@ -48,18 +48,29 @@ class PerturbationScope {
     try {
       for (; applied_ < all_.size(); ++applied_) all_[applied_]->Apply(run, seed);
     } catch (...) {
-      Undo();
+      UndoAfterThrow();
       throw;
     }
   }
   PerturbationScope(const PerturbationScope&) = delete;
   PerturbationScope& operator=(const PerturbationScope&) = delete;
-  ~PerturbationScope() { Undo(); }
+  ~PerturbationScope() { UndoAfterThrow(); }
+  // What an Undo() throws is passed on; the destructor undoes those that are left.
   void Undo() {
     while (applied_ > 0) all_[--applied_]->Undo();
   }
 
  private:
+  // Something threw before: that is what the report says.
+  void UndoAfterThrow() noexcept {
+    while (applied_ > 0) {
+      try {
+        Undo();
+      } catch (...) {
+      }
+    }
+  }
+
   const std::vector<std::shared_ptr<Perturbation>>& all_;
   std::size_t applied_ = 0;
 };
@@ -208,7 +219,7 @@ class Runner {
       trace = subject_.Collect();
       Synchronize(trace);
       if (input == 0) report_.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-      perturbed.reset();
+      if (perturbed) perturbed->Undo();
     });
     Guarded(name, [&] { run == 0 ? KeepReference(input, trace) : CompareRun(input, run, trace); });
     trace.clear();

@@ -81,6 +81,19 @@ TilePosition TorchaoPosition(std::int64_t k, std::int64_t n, std::int64_t padded
   return {((n / 8 * (padded_k / 128) + ko) * 32 + t) * 4 + j, 4 * step + 16 * odd};
 }
 
+void CheckTileWords(std::span<const std::int32_t> words, std::int64_t k, std::int64_t n) {
+  CheckMultiple("k", k, 1);
+  CheckMultiple("n", n, 1);
+  CheckSize("the matrix of words", words.size(), TorchaoPaddedN(n) * TorchaoPaddedK(k) / 8);
+}
+
+void CheckColumns(std::int64_t n, std::int64_t first, std::int64_t columns, std::int64_t of) {
+  if (first >= 0 && first % of == 0 && columns > 0 && first + columns <= n) return;
+  throw std::invalid_argument("int4 packing: columns " + std::to_string(first) + " to " +
+                              std::to_string(first + columns) + " are not some of " + std::to_string(n) +
+                              " from a multiple of " + std::to_string(of) + " on");
+}
+
 }  // namespace
 
 std::vector<std::int32_t> PackAwq(std::span<const std::uint8_t> codes, std::int64_t k, std::int64_t n) {
@@ -157,25 +170,45 @@ std::vector<std::int32_t> PackTorchaoTile(std::span<const std::uint8_t> codes, s
 }
 
 std::vector<std::uint8_t> UnpackTorchaoTile(std::span<const std::int32_t> words, std::int64_t k, std::int64_t n) {
-  CheckMultiple("k", k, 1);
-  CheckMultiple("n", n, 1);
-  const std::int64_t padded_k = TorchaoPaddedK(k);
-  CheckSize("the matrix of words", words.size(), TorchaoPaddedN(n) * padded_k / 8);
+  CheckTileWords(words, k, n);
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(k * n));
-  // Block by block: neighbouring columns lie a whole row of tiles apart.
-  constexpr std::int64_t kRows = 128, kColumns = 64;
-  for (std::int64_t first_col = 0; first_col < n; first_col += kColumns) {
-    for (std::int64_t first_row = 0; first_row < k; first_row += kRows) {
-      for (std::int64_t row = first_row; row < std::min(k, first_row + kRows); ++row) {
-        for (std::int64_t col = first_col; col < std::min(n, first_col + kColumns); ++col) {
-          const TilePosition at = TorchaoPosition(row, col, padded_k);
-          codes[row * n + col] =
-              static_cast<std::uint8_t>((static_cast<std::uint32_t>(words[at.word]) >> at.shift) & 15u);
-        }
+  // Eight columns at a time, which a row of tiles holds.
+  std::vector<std::int32_t> columns(static_cast<std::size_t>(8 * k));
+  for (std::int64_t first = 0; first < n; first += 8) {
+    const std::int64_t count = std::min<std::int64_t>(8, n - first);
+    UnpackTorchaoTileColumns(words, k, n, first, count, columns.data());
+    for (std::int64_t row = 0; row < k; ++row) {
+      for (std::int64_t c = 0; c < count; ++c) {
+        codes[row * n + first + c] = static_cast<std::uint8_t>(columns[c * k + row]);
       }
     }
   }
   return codes;
+}
+
+void UnpackTorchaoTileColumns(std::span<const std::int32_t> words, std::int64_t k, std::int64_t n, std::int64_t first,
+                              std::int64_t columns, std::int32_t* codes) {
+  CheckTileWords(words, k, n);
+  CheckColumns(n, first, columns, 8);
+  const std::int64_t padded_k = TorchaoPaddedK(k);
+  for (std::int64_t c = 0; c < columns; ++c) {
+    std::int32_t* const to = codes + c * k;
+    // Of one column and 32 rows, four words, which lie four apart; TorchaoPosition().
+    const std::int32_t* const of_column = words.data() + TorchaoPosition(0, first + c, padded_k).word;
+    for (std::int64_t row = 0; row < k; row += 32) {
+      const std::int32_t* const of_rows = of_column + row / 128 * 128 + row % 128 / 32;
+      const std::int64_t rows = std::min<std::int64_t>(32, k - row);
+      std::int32_t values[32];
+      for (int pair = 0; pair < 4; ++pair) {
+        const auto word = static_cast<std::uint32_t>(of_rows[4 * pair]);
+        for (int step = 0; step < 4; ++step) {
+          values[8 * step + 2 * pair] = static_cast<std::int32_t>((word >> (4 * step)) & 15u);
+          values[8 * step + 2 * pair + 1] = static_cast<std::int32_t>((word >> (4 * step + 16)) & 15u);
+        }
+      }
+      std::copy_n(values, rows, to + row);
+    }
+  }
 }
 
 std::vector<std::int8_t> PackTorchaoPlain(std::span<const std::uint8_t> codes, std::int64_t k, std::int64_t n) {
@@ -195,16 +228,26 @@ std::vector<std::int8_t> PackTorchaoPlain(std::span<const std::uint8_t> codes, s
 }
 
 std::vector<std::uint8_t> UnpackTorchaoPlain(std::span<const std::int8_t> bytes, std::int64_t k, std::int64_t n) {
-  CheckMultiple("k", k, 2);
-  CheckSize("the matrix of bytes", bytes.size(), n * k / 2);
+  std::vector<std::int32_t> column(static_cast<std::size_t>(k));
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(k * n));
-  for (std::int64_t row = 0; row < k; ++row) {
-    for (std::int64_t col = 0; col < n; ++col) {
-      const auto byte = static_cast<std::uint8_t>(bytes[col * (k / 2) + row / 2]);
-      codes[row * n + col] = static_cast<std::uint8_t>(((byte >> (row % 2 * 4)) & 15u) ^ 8u);
-    }
+  for (std::int64_t col = 0; col < n; ++col) {
+    UnpackTorchaoPlainColumns(bytes, k, n, col, 1, column.data());
+    for (std::int64_t row = 0; row < k; ++row) codes[row * n + col] = static_cast<std::uint8_t>(column[row]);
   }
   return codes;
+}
+
+void UnpackTorchaoPlainColumns(std::span<const std::int8_t> bytes, std::int64_t k, std::int64_t n, std::int64_t first,
+                               std::int64_t columns, std::int32_t* codes) {
+  CheckMultiple("k", k, 2);
+  CheckSize("the matrix of bytes", bytes.size(), n * k / 2);
+  CheckColumns(n, first, columns, 1);
+  const std::int8_t* const from = bytes.data() + first * (k / 2);
+  for (std::int64_t i = 0; i < columns * (k / 2); ++i) {
+    const auto byte = static_cast<std::uint8_t>(from[i]);
+    codes[2 * i] = (byte & 15) ^ 8;
+    codes[2 * i + 1] = (byte >> 4) ^ 8;
+  }
 }
 
 }  // namespace kernels

@@ -47,11 +47,17 @@ std::int64_t TorchaoPaddedK(std::int64_t k);
 std::vector<std::int32_t> PackTorchaoTile(std::span<const std::uint8_t> codes, std::int64_t k, std::int64_t n);
 // Drops the padding.
 std::vector<std::uint8_t> UnpackTorchaoTile(std::span<const std::int32_t> words, std::int64_t k, std::int64_t n);
+// Some of its columns, from `first` on, a multiple of 8, as rows of codes: [columns, k].
+void UnpackTorchaoTileColumns(std::span<const std::int32_t> words, std::int64_t k, std::int64_t n, std::int64_t first,
+                              std::int64_t columns, std::int32_t* codes);
 
 // --- torchao Int4Tensor ("plain"): I8 [n, k / 2], the low nibble the even k,
 // --- two's complement: a stored nibble is code - 8.
 std::vector<std::int8_t> PackTorchaoPlain(std::span<const std::uint8_t> codes, std::int64_t k, std::int64_t n);
 std::vector<std::uint8_t> UnpackTorchaoPlain(std::span<const std::int8_t> bytes, std::int64_t k, std::int64_t n);
+// As UnpackTorchaoTileColumns().
+void UnpackTorchaoPlainColumns(std::span<const std::int8_t> bytes, std::int64_t k, std::int64_t n, std::int64_t first,
+                               std::int64_t columns, std::int32_t* codes);
 
 }  // namespace kernels
 

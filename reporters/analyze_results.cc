@@ -97,8 +97,14 @@ int main(int argc, char** argv) {
   app.add_flag("--across-models", options.across_models, "Compare variants of different models too");
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help
+    return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    // A typing mistake before a file that is missing for it.
+    const std::vector<std::string> unknown = app.remaining();
+    std::cerr << "analyze_results: " << (unknown.empty() ? error.what() : "unknown argument " + unknown.front())
+              << "; see --help\n";
+    return 2;
   }
   try {
     return Run(arguments, options);

@@ -34,6 +34,7 @@ BenchmarkCollector::BenchmarkCollector(RunRecord* record, std::unique_ptr<benchm
                    : std::unique_ptr<benchmark::BenchmarkReporter>(benchmark::CreateDefaultDisplayReporter())) {}
 
 bool BenchmarkCollector::ReportContext(const Context& context) {
+  began_ = true;
   if (record_->started_at.empty()) record_->started_at = IsoTimeNow();
   record_->complete = false;
   display_->SetOutputStream(&GetOutputStream());
@@ -71,6 +72,7 @@ void BenchmarkCollector::Finalize() {
 }
 
 int BenchmarkCollector::ExitCode(std::size_t matched) const {
+  if (matched > 0 && !began_) return 0;  // a list: no reporter is told of it
   return matched == 0 || record_->benchmarks.empty() || errors_ > 0 ? 1 : 0;
 }
 

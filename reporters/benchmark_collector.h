@@ -31,14 +31,16 @@ class BenchmarkCollector : public benchmark::BenchmarkReporter {
   void Finalize() override;
 
   int errors() const { return errors_; }  // runs that ended with SkipWithError()
-  // 0 where at least one benchmark ran and none failed. Google Benchmark itself
-  // exits with 0 in both cases. `matched`: what RunSpecifiedBenchmarks returned.
+  // 0 where at least one benchmark ran and none failed, or was listed only
+  // (--benchmark_list_tests). Google Benchmark itself exits with 0 always.
+  // `matched`: what RunSpecifiedBenchmarks returned.
   int ExitCode(std::size_t matched) const;
 
  private:
   RunRecord* const record_;
   const std::unique_ptr<benchmark::BenchmarkReporter> display_;
   int errors_ = 0;
+  bool began_ = false;  // ReportContext() was called
 };
 
 // {schema_version, timestamp, complete, environment, benchmarks: [{name, label,

@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/operators.h"
-#include "kernels/int4_pack.h"
+#include "kernels/cpu/repack.h"
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
 #include "kernels/internal/operator_matmul.h"
@@ -42,16 +42,6 @@ std::optional<at::Tensor> ToTensor(const std::vector<std::int64_t>& order) {
   return tensor;
 }
 
-std::vector<std::uint8_t> SortedCodes(const QuantizedLinear& linear, const std::vector<std::int64_t>& order) {
-  std::vector<std::uint8_t> codes = CodesOf(linear);
-  if (order.empty()) return codes;
-  std::vector<std::uint8_t> sorted(codes.size());
-  for (std::int64_t i = 0; i < linear.k; ++i) {
-    std::copy_n(codes.begin() + order[i] * linear.n, linear.n, sorted.begin() + i * linear.n);
-  }
-  return sorted;
-}
-
 }  // namespace
 
 namespace {
@@ -67,21 +57,15 @@ std::unique_ptr<Int4Matmul> Make(const QuantizedLinear& linear, const KernelIden
   const std::vector<std::int64_t> order = RowOrder(linear);
   packed.row_order = ToTensor(order);
   PackGroups(linear, packed);
-  const std::vector<std::uint8_t> codes = SortedCodes(linear, order);
-  const std::int64_t tiles = RoundUp(linear.n, kWidth) / kWidth;
-  packed.words = at::zeros({tiles, linear.k / 8, kWidth}, at::kInt);
-  auto* word = packed.words.mutable_data_ptr<std::int32_t>();
-  for (std::int64_t tile = 0; tile < tiles; ++tile) {
-    const std::int64_t columns = std::min(kWidth, linear.n - tile * kWidth);
-    for (std::int64_t row = 0; row < linear.k / 8; ++row, word += kWidth) {
-      const std::uint8_t* const from = codes.data() + 8 * row * linear.n + tile * kWidth;
-      for (std::int64_t c = 0; c < columns; ++c) {
-        std::uint32_t bits = 0;
-        for (int i = 0; i < 8; ++i) bits |= static_cast<std::uint32_t>(from[i * linear.n + c]) << cpu::ShiftOf(i);
-        word[c] = static_cast<std::int32_t>(bits);
-      }
-    }
-  }
+  packed.words = at::empty({RoundUp(linear.n, kWidth) / kWidth, linear.k / 8, kWidth}, at::kInt);
+  const at::Tensor words = linear.qweight.contiguous();
+  cpu::StoredWords stored;
+  stored.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr<std::int32_t>());
+  stored.awq = linear.format == Format::kAwq;
+  stored.k = linear.k;
+  stored.n = linear.n;
+  stored.row_order = order.empty() ? nullptr : order.data();
+  cpu::PackTiles(stored, reinterpret_cast<std::uint32_t*>(packed.words.mutable_data_ptr<std::int32_t>()));
   return std::make_unique<OperatorMatmul>(identity, linear.k, linear.n, at::kCPU, std::move(packed));
 }
 

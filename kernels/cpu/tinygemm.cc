@@ -1,4 +1,5 @@
 // ATen's own INT4 matmul on the CPU, from torchao's formats.
+#include <ATen/Parallel.h>
 #include <ATen/ops/_convert_weight_to_int4pack_for_cpu.h>
 #include <ATen/ops/_weight_int4pack_mm_for_cpu.h>
 #include <ATen/ops/empty.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/int4_pack.h"
 #include "kernels/internal/layer.h"
 #include "kernels/internal/makers.h"
 
@@ -41,6 +43,37 @@ class TinygemmMatmul : public Int4Matmul {
   at::Tensor scale_and_zero_;  // BF16 [K / G, N, 2]
 };
 
+// Codes of some columns, as rows of 32 bits each, into `codes` [columns, K].
+void CodesByColumn(const QuantizedLinear& linear, const at::Tensor& stored, std::int64_t first, std::int64_t columns,
+                   std::int32_t* codes) {
+  const auto size = static_cast<std::size_t>(stored.numel());
+  if (linear.format == Format::kTorchaoTilePacked) {
+    UnpackTorchaoTileColumns({stored.const_data_ptr<std::int32_t>(), size}, linear.k, linear.n, first, columns, codes);
+  } else {
+    UnpackTorchaoPlainColumns({stored.const_data_ptr<std::int8_t>(), size}, linear.k, linear.n, first, columns, codes);
+  }
+}
+
+// ATen takes codes of 32 bits, eight times what it makes of them: each thread gives it some
+// columns at a time. It packs blocks of 64 columns, then of 32 and 16, one after the other, so
+// that the pieces are the whole.
+at::Tensor PackColumns(const QuantizedLinear& linear) {
+  constexpr std::int64_t kInnerKTiles = 8;  // has no effect on a CPU
+  constexpr std::int64_t kColumns = 64;
+  const at::Tensor stored = linear.qweight.contiguous();
+  at::Tensor packed = at::empty({linear.n, linear.k / 2}, at::kByte);
+  at::parallel_for(0, (linear.n + kColumns - 1) / kColumns, 1, [&](std::int64_t begin, std::int64_t end) {
+    const at::Tensor codes = at::empty({kColumns, linear.k}, at::kInt);
+    for (std::int64_t block = begin; block < end; ++block) {
+      const std::int64_t first = block * kColumns, columns = std::min(kColumns, linear.n - first);
+      CodesByColumn(linear, stored, first, columns, codes.mutable_data_ptr<std::int32_t>());
+      packed.narrow(0, first, columns)
+          .copy_(at::_convert_weight_to_int4pack_for_cpu(codes.narrow(0, 0, columns), kInnerKTiles));
+    }
+  });
+  return packed;
+}
+
 }  // namespace
 
 // ATen takes codes as I32 [N, K] and computes (code - 8) scale + zero, which is
@@ -57,26 +90,7 @@ std::unique_ptr<Int4Matmul> MakeTinygemmCpu(const QuantizedLinear& linear, const
   if (group != 32 && group != 64 && group != 128 && group != 256) {
     Refuse(linear, "kernel tinygemm/aten needs a group size of 32, 64, 128 or 256, not " + std::to_string(group));
   }
-  const std::vector<std::uint8_t> codes = CodesOf(linear);
-  at::Tensor by_column = at::empty({linear.n, linear.k}, at::kInt);
-  auto* const to = by_column.mutable_data_ptr<std::int32_t>();
-  // Block by block through a buffer: both strides are powers of two, or near to, and would meet in one set of a cache.
-  constexpr std::int64_t kBlock = 64;
-  std::uint8_t block[kBlock][kBlock];
-  for (std::int64_t first_n = 0; first_n < linear.n; first_n += kBlock) {
-    const std::int64_t columns = std::min(kBlock, linear.n - first_n);
-    for (std::int64_t first_k = 0; first_k < linear.k; first_k += kBlock) {
-      const std::int64_t rows = std::min(kBlock, linear.k - first_k);
-      for (std::int64_t k = 0; k < rows; ++k) {
-        std::copy_n(codes.data() + (first_k + k) * linear.n + first_n, columns, block[k]);
-      }
-      for (std::int64_t n = 0; n < columns; ++n) {
-        for (std::int64_t k = 0; k < rows; ++k) to[(first_n + n) * linear.k + first_k + k] = block[k][n];
-      }
-    }
-  }
-  constexpr std::int64_t kInnerKTiles = 8;  // has no effect on a CPU
-  at::Tensor packed = at::_convert_weight_to_int4pack_for_cpu(by_column, kInnerKTiles);
+  at::Tensor packed = PackColumns(linear);
   const std::int64_t groups = linear.k / group;
   at::Tensor scale_and_zero = tiled ? linear.scales.narrow(0, 0, groups).narrow(1, 0, linear.n).contiguous()
                                     : at::stack({linear.scales, linear.qzeros}, 2);

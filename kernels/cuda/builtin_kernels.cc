@@ -26,7 +26,8 @@ class CudaMatmul : public OperatorMatmul {
 
   std::string PathFor(std::int64_t rows) const override {
     if (rows < 1) return "";
-    return cuda::NameOf(cuda::PlanOn(device(), family_, rows, k(), n(), group_size_, identity().batch_invariant));
+    const cuda::Family family = family_ == cuda::Family::kGptq ? cuda::GptqFamily() : family_;
+    return cuda::NameOf(cuda::PlanOn(device(), family, rows, k(), n(), group_size_, identity().batch_invariant));
   }
 
  private:

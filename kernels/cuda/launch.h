@@ -33,13 +33,15 @@ struct Gemm {
 // order of the stream.
 
 // How many bytes of workspace GemmBy() needs for a plan.
-std::int64_t WorkspaceBytes(Family family, const Plan& plan, std::int64_t m, std::int64_t n, bool ordered);
+std::int64_t WorkspaceBytes(const Plan& plan, std::int64_t m, std::int64_t n);
 
-// By plan.path: kStream and kTile, kSlices. Leaves m = 0 alone. MarlinGemm serves
-// marlin and awq. gptq: `ordered` chooses the twin; without it y is zeroed first
-// and needs no workspace.
+// By one of the functions below, for each plan but Path::kDequantize. Leaves m = 0 alone.
+void GemmBy(Family family, const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_t stream);
+
+// kStream of marlin and awq; kTile of all families.
 void MarlinGemm(const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_t stream);
-void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, void* workspace, cudaStream_t stream);
+// kStream of gptq, in arrival order or in the order of its twin; kSlices, in arrival order.
+void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, cudaStream_t stream);
 
 // Path::kWgmma, for all families: whether this build has it, and the multiplication.
 // Launched so that it may start while the kernel before it ends (programmatic

@@ -112,9 +112,9 @@ at::Tensor DequantizeAndMultiply(const Gemm& gemm, const at::Tensor& x, cudaStre
   return at::mm(x, w.t());
 }
 
-at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_in, const at::Tensor& words,
-               const at::Tensor& zeros, const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
-               std::int64_t n, bool batch_invariant = false) {
+at::Tensor Run(const char* op, Family family, const at::Tensor& x_in, const at::Tensor& words, const at::Tensor& zeros,
+               const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n,
+               bool batch_invariant = false) {
   TORCH_CHECK(x_in.dim() == 2 && x_in.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ",
               x_in.scalar_type(), " ", x_in.sizes());
   const c10::cuda::CUDAGuard guard(x_in.device());
@@ -129,23 +129,19 @@ at::Tensor Run(const char* op, Family family, bool ordered, const at::Tensor& x_
   if (plan.path == Path::kDequantize) return DequantizeAndMultiply(gemm, x, stream);
 
   at::Tensor y = at::empty({m, n}, x.options());
-  const std::int64_t bytes = WorkspaceBytes(family, plan, m, n, ordered);
+  const std::int64_t bytes = WorkspaceBytes(plan, m, n);
   const at::Tensor workspace = bytes > 0 ? at::empty({bytes}, x.options().dtype(at::kByte)) : at::Tensor();
   void* const partial = bytes > 0 ? workspace.mutable_data_ptr() : nullptr;
   gemm.x = x.const_data_ptr();
   gemm.y = y.mutable_data_ptr();
   gemm.m = static_cast<int>(m);
-  if (plan.path == Path::kWgmma) {
-    WgmmaGemm(gemm, plan, stream);
-  } else if (family == Family::kGptq) {
-    GptqGemm(gemm, plan, ordered, partial, stream);
-  } else {
-    MarlinGemm(gemm, plan, partial, stream);
-  }
+  GemmBy(family, gemm, plan, partial, stream);
   return y;
 }
 
 }  // namespace
+
+Family GptqFamily() { return at::globalContext().deterministicAlgorithms() ? Family::kGptqOrdered : Family::kGptq; }
 
 Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t group_size,
             bool batch_invariant) {
@@ -155,34 +151,33 @@ Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, st
 
 at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                           const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
-  return Run("marlin_gemm", Family::kMarlin, true, x, words, zeros, scales, row_order, n);
+  return Run("marlin_gemm", Family::kMarlin, x, words, zeros, scales, row_order, n);
 }
 
 at::Tensor AwqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
                        const std::optional<at::Tensor>& row_order, std::int64_t n) {
-  return Run("awq_gemm", Family::kAwq, true, x, words, zeros, scales, row_order, n);
+  return Run("awq_gemm", Family::kAwq, x, words, zeros, scales, row_order, n);
 }
 
 at::Tensor MarlinInvariantOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                                    const at::Tensor& scales, const std::optional<at::Tensor>& row_order,
                                    std::int64_t n) {
-  return Run("marlin_gemm_batch_invariant", Family::kMarlin, true, x, words, zeros, scales, row_order, n, true);
+  return Run("marlin_gemm_batch_invariant", Family::kMarlin, x, words, zeros, scales, row_order, n, true);
 }
 
 at::Tensor AwqInvariantOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                                 const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
-  return Run("awq_gemm_batch_invariant", Family::kAwq, true, x, words, zeros, scales, row_order, n, true);
+  return Run("awq_gemm_batch_invariant", Family::kAwq, x, words, zeros, scales, row_order, n, true);
 }
 
 at::Tensor GptqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
                         const std::optional<at::Tensor>& row_order, std::int64_t n) {
-  return Run("gptq_gemm", Family::kGptq, at::globalContext().deterministicAlgorithms(), x, words, zeros, scales,
-             row_order, n);
+  return Run("gptq_gemm", GptqFamily(), x, words, zeros, scales, row_order, n);
 }
 
 at::Tensor GptqOrderedOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                                const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
-  return Run("gptq_gemm_ordered", Family::kGptq, true, x, words, zeros, scales, row_order, n);
+  return Run("gptq_gemm_ordered", Family::kGptqOrdered, x, words, zeros, scales, row_order, n);
 }
 
 }  // namespace kernels::cuda

@@ -44,6 +44,9 @@ at::Tensor GptqOperator(const at::Tensor& x, const at::Tensor& words, const at::
 at::Tensor GptqOrderedOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                                const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
 
+// gptq, or its twin under at::globalContext().deterministicAlgorithms().
+Family GptqFamily();
+
 // How `device` multiplies: what PlanFor() says for its multiprocessors and its version.
 Plan PlanOn(at::Device device, Family family, std::int64_t m, std::int64_t k, std::int64_t n,
             std::int64_t group_size = 128, bool batch_invariant = false);

@@ -23,7 +23,7 @@ void SplitK(std::int64_t k, std::int64_t n, std::int64_t blocks, std::int64_t le
 // kUnitK rows at least, where that leaves no multiprocessor idle, of several rows a
 // pair of strips. Of one row the sums of all of a block's strips lie in shared memory:
 // no more than 16 strips. False where a block has no room.
-bool Stream(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, std::int64_t group_size,
+bool Stream(std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, std::int64_t group_size,
             int shared_limit, Plan& plan) {
   plan.path = Path::kStream;
   plan.row_blocks = m == 1 ? 0 : m <= 8 ? 1 : 2;
@@ -34,11 +34,13 @@ bool Stream(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int m
                                                         std::max<std::int64_t>(1, CeilDiv(steps, multiprocessors)));
     plan.blocks = static_cast<int>(std::min(CeilDiv(steps, least), std::max(most, CeilDiv(steps, 16))));
   } else {
-    plan.blocks = static_cast<int>(std::min(steps, most));
+    // Clusters of two blocks do not find room on all multiprocessors at a time.
+    plan.blocks =
+        static_cast<int>(std::min(steps, m < kPairedRows ? most : std::max<std::int64_t>(2, (most - 4) / 2 * 2)));
   }
   plan.columns = static_cast<int>(columns * CeilDiv(steps, plan.blocks));
-  const Sums sums = family == Family::kGptq ? Sums::kHalfOrdered : Sums::kFloat;
-  return StreamShapeFor(plan.row_blocks, sums, m, k, n, group_size, plan.blocks, shared_limit).shared_bytes <=
+  // Those that take the most room: all families go the same way.
+  return StreamShapeFor(plan.row_blocks, Sums::kFloat, m, k, n, group_size, plan.blocks, shared_limit).shared_bytes <=
          shared_limit;
 }
 
@@ -48,17 +50,11 @@ Plan PlanFor(Family family, std::int64_t m, std::int64_t k, std::int64_t n, int 
              std::int64_t group_size, bool batch_invariant, int shared_limit) {
   const bool wgmma = sm == 90 && group_size % kWgmmaGroupRows == 0;
   Plan plan;
-  if (m <= kMaxStreamRows && !batch_invariant &&
-      Stream(family, m, k, n, multiprocessors, group_size, shared_limit, plan)) {
+  if (m <= kMaxStreamRows && !batch_invariant && Stream(m, k, n, multiprocessors, group_size, shared_limit, plan)) {
     return plan;
   }
   plan = Plan();
-  if (family == Family::kGptq) {
-    if (m > kMaxSliceRows) {
-      if (wgmma) return WgmmaPlanFor(m, k, n, multiprocessors, false);
-      plan.path = Path::kDequantize;
-      return plan;
-    }
+  if (family == Family::kGptq && m <= kMaxSliceRows) {
     plan.path = Path::kSlices;
     plan.row_blocks = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 7;
     plan.column_blocks = 2;

@@ -1,17 +1,19 @@
 // How a multiplication is cut into thread blocks: pure functions of the shape and
 // of the number of multiprocessors, so that a device always does the same.
 //
-//   rows of x   marlin, awq                                            gptq
+//   rows of x   marlin, awq, gptq's ordered twin                       gptq
 //   1..16       stream: a block takes strips of columns and all of K,     the same; 17 to 50 rows:
 //               its warps share out K, their sums meet in a fixed order   slices of 128 rows of K;
 //                                                                         then as marlin
-//   17 and up   sm_90: wgmma, tiles of 16 to 256 rows and 128 or 192      marlin
+//   17 and up   sm_90: wgmma, tiles of 16 to 256 rows and 128 or 192
 //               columns, K split within a cluster where the tiles do not
 //               fill the device (plan_wgmma.cc)
 //               other devices, or groups that are no multiple of 32 rows:
 //               mma.sync up to 256 rows, then dequantize to fp16 and at::mm
 //
 // A stream that a block's shared memory has no room for takes the way of more rows.
+// gptq's ordered twin adds the same rounded sums of 128 rows as gptq does up to 16 rows; beyond, where it is
+// marlin, its sums are fp32 from end to end.
 // Its order of summation depends on K alone. The number of splits depends on K, N, the device and, for wgmma, M. Sums
 // meet in ascending order.
 //
@@ -25,7 +27,7 @@
 
 namespace kernels::cuda {
 
-enum class Family : std::uint8_t { kMarlin, kAwq, kGptq };
+enum class Family : std::uint8_t { kMarlin, kAwq, kGptq, kGptqOrdered };
 enum class Path : std::uint8_t { kStream, kTile, kWgmma, kSlices, kDequantize };
 
 inline constexpr std::int64_t kMaxStreamRows = 16;

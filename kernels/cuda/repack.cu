@@ -70,10 +70,19 @@ void AddSplits(const Args& args, cudaStream_t stream) {
   CheckLaunch("AddSplitsInOrder");
 }
 
-std::int64_t WorkspaceBytes(Family family, const Plan& plan, std::int64_t m, std::int64_t n, bool ordered) {
-  if (plan.path == Path::kDequantize || plan.path == Path::kWgmma || plan.path == Path::kStream) return 0;
-  if (family == Family::kGptq) return ordered ? plan.splits * m * n * 2 : 0;
-  return plan.splits > 1 ? plan.splits * m * n * 4 : 0;
+std::int64_t WorkspaceBytes(const Plan& plan, std::int64_t m, std::int64_t n) {
+  return plan.path == Path::kTile && plan.splits > 1 ? plan.splits * m * n * 4 : 0;
+}
+
+void GemmBy(Family family, const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_t stream) {
+  const bool gptq = family == Family::kGptq || family == Family::kGptqOrdered;
+  if (plan.path == Path::kWgmma) {
+    WgmmaGemm(gemm, plan, stream);
+  } else if (gptq && plan.path != Path::kTile) {
+    GptqGemm(gemm, plan, family == Family::kGptqOrdered, stream);
+  } else {
+    MarlinGemm(gemm, plan, workspace, stream);
+  }
 }
 
 void RepackMarlin(const Repack& repack, std::uint32_t* out, cudaStream_t stream) {

@@ -12,15 +12,15 @@
 //
 // A sharer's part of x comes in pieces, all of them at once where there is room, else
 // some in turns. On sm_90 the copy engine brings them: an ordinary load would queue
-// behind the words that are on their way.
+// behind the words that are on their way. Of eight rows and more, two blocks of a
+// cluster ask for half of the rows each and have them brought to both.
 //
 // The sums of a unit are of integers times halves, added by tensor cores in fp32 and
 // multiplied by the group's scale in fp32: no weight is rounded, except where a group
 // may end within 32 rows of K: there each is rounded to half once.
 //
-// Order of summation: a sharer's units ascending, then the sharers ascending; where
-// the sums of units are rounded to half, those in ascending order. It depends on K
-// alone.
+// Order of summation: a sharer's units ascending, then the sharers ascending, also
+// where the sums of units are rounded to half and added in half. It depends on K alone.
 #ifndef KERNELS_CUDA_STREAM_CUH_
 #define KERNELS_CUDA_STREAM_CUH_
 
@@ -66,17 +66,21 @@ __device__ __forceinline__ void ExpandRounded(const StreamArgs& args, std::uint3
 // A warp begins to copy a piece of x: from `first_k` on `columns` of each row, a
 // multiple of 128, to rows of `row_bytes` from `to` on; zeros beyond K. The piece is
 // there when the barrier says so, and, on a device before sm_90 and where K ends
-// within it, for those threads that have met this warp since.
+// within it, for those threads that have met this warp since. `paired`: every other
+// row, to this block and the other one of the cluster, which does the same.
 __device__ __forceinline__ void StartPiece(const Gemm& gemm, int first_k, int columns, std::uint32_t to, int row_bytes,
-                                           std::uint32_t barrier, int lane) {
+                                           std::uint32_t barrier, int lane, bool paired) {
   const int there = min(columns, gemm.k - first_k);
   const __half* const from = static_cast<const __half*>(gemm.x) + first_k;
 #if __CUDA_ARCH__ >= 900
   FenceAsync();  // zeros that an earlier piece ended with
-  if (lane == 0) ExpectBytes(barrier, gemm.m * there * 2);
-  __syncwarp();
-  if (lane < gemm.m) {
-    CopyBytes(to + lane * row_bytes, from + static_cast<std::size_t>(lane) * gemm.k, there * 2, barrier);
+  // One lane: the engine takes one copy after another anyway, and racecheck loses
+  // track of copies that several threads start for one barrier.
+  if (lane == 0) {
+    ExpectBytes(barrier, gemm.m * there * 2);
+    for (int row = paired ? blockIdx.x % 2 : 0; row < gemm.m; row += paired ? 2 : 1) {
+      CopyBytes(to + row * row_bytes, from + static_cast<std::size_t>(row) * gemm.k, there * 2, barrier, paired);
+    }
   }
   const int copied = there / 8;
 #else
@@ -147,6 +151,13 @@ __device__ __forceinline__ void StoreResult(const Gemm& gemm, int row, int colum
   *reinterpret_cast<std::uint32_t*>(y) = pair;
 }
 
+// Two halves added to memory as they arrive. Asked for by name: atomicAdd() on half2
+// gives the sum back, which takes longer.
+__device__ __forceinline__ void AddToMemory(__half* to, std::uint32_t pair) {
+  asm volatile("red.relaxed.gpu.global.add.noftz.f16x2 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "r"(pair)
+               : "memory");
+}
+
 // What the sharers handed on for `strips` strips from `first_strip` on, added in
 // ascending order and stored.
 template <Sums kSums>
@@ -155,10 +166,9 @@ __device__ __forceinline__ void AddHandedOn(const StreamArgs& args, std::uint32_
   const Gemm& gemm = args.gemm;
   const int pairs = gemm.m * 8;  // of columns, in a strip
   const int one = gemm.m * (kSums == Sums::kFloat ? 64 : 32);
-  const int per_strip = one * (kSums == Sums::kFloat ? kSharers : args.units);
   for (int i = threadIdx.x; i < strips * pairs; i += threads) {
     const int strip = i / pairs, pair = i - strip * pairs;
-    const std::uint32_t from = handed + strip * per_strip + pair * (kSums == Sums::kFloat ? 8 : 4);
+    const std::uint32_t from = handed + strip * kSharers * one + pair * (kSums == Sums::kFloat ? 8 : 4);
     std::uint32_t result = 0;
     if constexpr (kSums == Sums::kFloat) {
       float2 sum = LoadSums(from);
@@ -169,8 +179,8 @@ __device__ __forceinline__ void AddHandedOn(const StreamArgs& args, std::uint32_
       }
       result = Bits(__floats2half2_rn(sum.x, sum.y));
     } else {
-#pragma unroll 8
-      for (int u = 0; u < args.units; ++u) result = Bits(__hadd2(Half2(result), Half2(Load4(from + u * one))));
+#pragma unroll
+      for (int w = 0; w < kSharers; ++w) result = Bits(__hadd2(Half2(result), Half2(Load4(from + w * one))));
     }
     StoreResult(gemm, pair / 8, (first_strip + strip) * 16 + 2 * (pair % 8), result);
   }
@@ -243,12 +253,18 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
   const int copies = in_turns ? rounds * pieces : pieces;
   const auto start_piece = [&](int copy, int buffer) {
     const int unit = begin + copy % pieces * args.piece_units, units = min(args.piece_units, end - unit);
-    StartPiece(gemm, unit * kUnitK, units * kUnitK, x + buffer * piece_bytes, row_bytes, barriers + buffer * 8, lane);
+    StartPiece(gemm, unit * kUnitK, units * kUnitK, x + buffer * piece_bytes, row_bytes, barriers + buffer * 8, lane,
+               kRowBlocks > 0 && args.paired);
   };
   if (strip_warp == 0) {
     if (lane < args.x_buffers) InitBarrier(barriers + lane * 8);
     FenceAsync();
-    __syncwarp();
+  }
+  // All barriers are there before any is used.
+  if (kRowBlocks > 0 && args.paired) {
+    MeetCluster();
+  } else {
+    __syncthreads();
   }
 
   WaitForKernelBefore();
@@ -272,10 +288,8 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
     x_rows[b] = kRowBlocks == 0 ? lane / 8 * 16 : min(8 * b + lane % 8, gemm.m - 1) * row_bytes + lane / 8 * 16;
   }
 
-  // Sums handed on to other threads, of one strip: floats [kSharers][m][16], or halves
-  // [units][m][16].
-  const int one = gemm.m * (kSums == Sums::kFloat ? 64 : 32);
-  const int per_strip = one * (kSums == Sums::kFloat ? kSharers : args.units);
+  // Sums handed on to other threads, of one strip: floats or halves [kSharers][m][16].
+  const int one = gemm.m * (kSums == Sums::kFloat ? 64 : 32), per_strip = one * kSharers;
 
   int slot = 0, buffer = 0, copy = 0;
   std::uint32_t parity = 0;
@@ -283,6 +297,7 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
     const int strip_in_block = round * kStripWarps + strip_warp, strip = first_strip + strip_in_block;
     const std::uint32_t hand = handed + (kRowBlocks == 0 ? round : strip_warp) * per_strip;
     float sums[kSumCount] = {};
+    [[maybe_unused]] std::uint32_t rounded[kSumCount / 2] = {};  // kHalfOrdered: pairs as ForEachRow has them
     for (int piece = 0; piece < pieces; ++piece, ++copy) {
       const int piece_begin = begin + piece * args.piece_units;
       const int piece_end = strip_in_block < strips ? min(piece_begin + args.piece_units, end) : piece_begin;
@@ -341,15 +356,18 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
           }
           AddScaled<kRowBlocks, kGroups>(c, scales + u * kGroups, sums);
           if constexpr (kSums == Sums::kHalfOrdered) {
-            ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
-              Store4(hand + unit * one + row * 32 + g * 4, Bits(__floats2half2_rn(lower, upper)));
-            });
+#pragma unroll
+            for (int i = 0; i < kSumCount / 2; ++i) {
+              const int at = kRowBlocks == 0 ? 0 : 4 * (i / 2) + i % 2;
+              const __half2 sum = __floats2half2_rn(sums[at], sums[at + kSumCount / (2 * kBlocks)]);
+              rounded[i] = Bits(__hadd2(Half2(rounded[i]), sum));
+            }
           } else if constexpr (kSums == Sums::kHalfArrival) {
             const int column = strip * 16 + 2 * g;
             ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
               if (column >= gemm.n) return;
               __half* const y = static_cast<__half*>(gemm.y) + static_cast<std::size_t>(row) * gemm.n + column;
-              atomicAdd(reinterpret_cast<__half2*>(y), __floats2half2_rn(lower, upper));
+              AddToMemory(y, Bits(__floats2half2_rn(lower, upper)));
             });
           }
         }
@@ -365,10 +383,22 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
         buffer = piece + 1 < pieces ? piece + 1 : 0;
       }
     }
-    if constexpr (kSums == Sums::kFloat) {
+    if constexpr (kSums == Sums::kHalfOrdered) {
+#pragma unroll
+      for (int i = 0; i < kSumCount / 2; ++i) {
+        const int at = kRowBlocks == 0 ? 0 : 4 * (i / 2) + i % 2;
+        const float2 pair = __half22float2(Half2(rounded[i]));
+        sums[at] = pair.x, sums[at + kSumCount / (2 * kBlocks)] = pair.y;
+      }
+    }
+    if constexpr (kSums != Sums::kHalfArrival) {
       if (strip_in_block < strips) {
         ForEachRow<kRowBlocks>(sums, gemm.m, t, [&](int row, float lower, float upper) {
-          StoreSums(hand + sharer * one + row * 64 + g * 8, lower, upper);
+          if constexpr (kSums == Sums::kFloat) {
+            StoreSums(hand + sharer * one + row * 64 + g * 8, lower, upper);
+          } else {
+            Store4(hand + sharer * one + row * 32 + g * 4, Bits(__floats2half2_rn(lower, upper)));
+          }
         });
       }
     }

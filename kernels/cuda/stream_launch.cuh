@@ -2,6 +2,7 @@
 #ifndef KERNELS_CUDA_STREAM_LAUNCH_CUH_
 #define KERNELS_CUDA_STREAM_LAUNCH_CUH_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 
@@ -12,7 +13,8 @@ namespace kernels::cuda {
 
 struct StreamDevice {
   int shared_limit = 0;   // bytes of shared memory that a block may ask for
-  bool overlaps = false;  // programmatic dependent launch
+  int shared_total = 0;   // of a multiprocessor
+  bool overlaps = false;  // programmatic dependent launch, and clusters: sm_90
   std::size_t index = 0;  // of the device, modulo kDevices
   static constexpr std::size_t kDevices = 64;
 };
@@ -25,13 +27,15 @@ inline StreamDevice CurrentStreamDevice() {
   result.index = static_cast<std::size_t>(device) % StreamDevice::kDevices;
   std::int64_t value = known[result.index].load(std::memory_order_relaxed);
   if (value == 0) {
-    int shared = 0, major = 0;
+    int shared = 0, total = 0, major = 0;
     cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    cudaDeviceGetAttribute(&total, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    value = 2 * static_cast<std::int64_t>(shared) + (major >= 9 ? 1 : 0);
+    value = (static_cast<std::int64_t>(total) << 32) + 2 * static_cast<std::int64_t>(shared) + (major >= 9 ? 1 : 0);
     known[result.index].store(value, std::memory_order_relaxed);
   }
-  result.shared_limit = static_cast<int>(value / 2);
+  result.shared_limit = static_cast<int>((value & 0xffffffff) / 2);
+  result.shared_total = static_cast<int>(value >> 32);
   result.overlaps = value % 2 != 0;
   return result;
 }
@@ -60,16 +64,24 @@ void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cu
   args.strips = shape.strips;
   args.piece_units = shape.piece_units;
   args.x_buffers = shape.x_buffers;
-  cudaLaunchAttribute overlap;
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  args.paired = device.overlaps && StreamInPairs(kRowBlocks, shape, gemm.m, plan.blocks);
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = 2;
+  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(plan.blocks));
   config.blockDim = dim3(32 * StreamWarps(kRowBlocks));
-  config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
+  // No room for one block more than are meant: of two launches that overlap, the later
+  // one would have several blocks on some multiprocessors and none on others.
+  const int least = device.shared_total / (StreamResidentBlocks(kRowBlocks) + 1);
+  config.dynamicSmemBytes =
+      static_cast<std::size_t>(std::max(shape.shared_bytes, std::min(least, device.shared_limit)));
   config.stream = stream;
-  config.attrs = &overlap;
-  config.numAttrs = device.overlaps ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = args.paired ? 2 : device.overlaps ? 1 : 0;
   cudaLaunchKernelEx(&config, kKernel, args);
   CheckLaunch(name);
 }

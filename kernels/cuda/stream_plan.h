@@ -15,7 +15,8 @@ inline constexpr int kGroupBytes = 48;  // of one group in a strip: 16 scales, 1
 inline constexpr int kSharers = 8;      // warps that share out K
 
 // What becomes of the sums of a unit's rows: added in fp32, or rounded to half each
-// and added in half, in ascending order or by atomics as they arrive.
+// and added in half, in a fixed order (units of a sharer ascending, then the sharers
+// ascending) or by atomics as they arrive.
 enum class Sums : std::uint8_t { kFloat, kHalfOrdered, kHalfArrival };
 
 // Rings of copies: stages, and units in one. Of one row two blocks share a
@@ -47,8 +48,8 @@ INT4_HOST_DEVICE constexpr int StreamFirstStrip(int row_blocks, int strips, int 
   return first < strips ? first : strips;
 }
 // The sums that warps hand on: of one row those of all strips of the block, else of two.
-INT4_HOST_DEVICE constexpr int StreamHandedBytes(int row_blocks, Sums sums, int units, int m, int block_strips) {
-  const int per_strip = sums == Sums::kFloat ? kSharers * m * 64 : sums == Sums::kHalfOrdered ? units * m * 32 : 0;
+INT4_HOST_DEVICE constexpr int StreamHandedBytes(int row_blocks, Sums sums, int m, int block_strips) {
+  const int per_strip = kSharers * m * (sums == Sums::kFloat ? 64 : sums == Sums::kHalfOrdered ? 32 : 0);
   return per_strip * (row_blocks == 0 ? block_strips : 2);
 }
 
@@ -76,7 +77,7 @@ constexpr StreamShape StreamShapeFor(int row_blocks, Sums sums, std::int64_t m, 
   const int block_strips = static_cast<int>((steps + blocks - 1) / blocks) * step;
   const int fixed =
       StreamRingBytes(row_blocks, StreamStages(row_blocks) * StreamStageUnits(row_blocks), StreamGroups(group_size)) +
-      StreamHandedBytes(row_blocks, sums, shape.units, rows, block_strips);
+      StreamHandedBytes(row_blocks, sums, rows, block_strips);
   const int part = StreamPartUnits(shape.units);
   const auto fits = [&](int piece_units, int x_buffers) {
     shape.piece_units = piece_units, shape.x_buffers = x_buffers;
@@ -95,6 +96,14 @@ constexpr StreamShape StreamShapeFor(int row_blocks, Sums sums, std::int64_t m, 
     }
   }
   return shape;
+}
+
+// From so many rows on, where all of x has room, the blocks of a cluster of two halve
+// what they read of x: fewer rows take longer so. It changes no bits.
+inline constexpr int kPairedRows = 8;
+constexpr bool StreamInPairs(int row_blocks, const StreamShape& shape, std::int64_t m, std::int64_t blocks) {
+  const int pieces = (StreamPartUnits(shape.units) + shape.piece_units - 1) / shape.piece_units;
+  return row_blocks > 0 && m >= kPairedRows && blocks % 2 == 0 && shape.x_buffers >= pieces;
 }
 
 }  // namespace kernels::cuda

@@ -11,10 +11,10 @@
 namespace quant_suites {
 namespace {
 
-// Three significant digits at least, as people write them.
+// Three significant digits at least.
 std::string Number(double value) {
   char text[32];
-  std::snprintf(text, sizeof text, value < 99.95 ? "%.1f" : "%.0f", value);
+  std::snprintf(text, sizeof text, value < 9.995 ? "%.2f" : value < 99.95 ? "%.1f" : "%.0f", value);
   return text;
 }
 std::string Ratio(double value) {
@@ -23,8 +23,9 @@ std::string Ratio(double value) {
   return text;
 }
 
-// Not of what was measured without the device's ceilings.
-bool HasFloor(const ComparisonTable& table) { return table.ceilings.bytes_per_second > 0; }
+bool HasFloors(const ComparisonTable& table) {
+  return std::any_of(table.rows.begin(), table.rows.end(), [](const ComparisonRow& row) { return row.floor_us > 0; });
+}
 
 const ComparisonCell* FindAny(const ComparisonRow& row, const std::string& provider) {
   for (const ComparisonCell& cell : row.cells) {
@@ -33,7 +34,10 @@ const ComparisonCell* FindAny(const ComparisonRow& row, const std::string& provi
   return nullptr;
 }
 
-std::string FloorText(const ComparisonRow& row) { return row.floor_us > 0 ? Number(row.floor_us) : "-"; }
+std::string TimeText(const ComparisonRow& row, double us) { return Number(row.milliseconds ? us * 1e-3 : us); }
+const char* UnitOf(const ComparisonRow& row) { return row.milliseconds ? "ms" : "us"; }
+
+std::string FloorText(const ComparisonRow& row) { return row.floor_us > 0 ? TimeText(row, row.floor_us) : "-"; }
 
 std::string SizeText(const ComparisonRow& row) {
   return row.k > 0 ? row.name + " " + std::to_string(row.k) + "x" + std::to_string(row.n) : row.name;
@@ -100,7 +104,7 @@ std::string FirstRowsText(const ComparisonTable& table) {
 }
 
 std::string CeilingsText(const ComparisonTable& table) {
-  if (!HasFloor(table)) return "medians of " + std::to_string(table.rounds) + " repetitions";
+  if (!(table.ceilings.bytes_per_second > 0)) return "medians of " + std::to_string(table.rounds) + " repetitions";
   char text[160];
   std::snprintf(text, sizeof text,
                 "read %.0f GB/s, matmul %.0f TFLOP/s, an empty kernel %.1f us, medians of %d interleaved rounds",
@@ -132,14 +136,14 @@ std::string CellText(const ComparisonRow& row, const std::string& provider) {
   const ComparisonCell* const cell = FindAny(row, provider);
   if (cell == nullptr) return "-";
   if (!cell->error.empty() || cell->us.empty()) return "error";
-  std::string text = Number(cell->median());
+  std::string text = TimeText(row, cell->median());
   if (row.floor_us > 0) text += " (" + std::to_string(std::lround(100 * row.floor_us / cell->median())) + ")";
   if (cell->patterns > 1) text += " #" + std::to_string(cell->patterns);
   return (cell->wrong() ? "WRONG " : "") + text;
 }
 
 void WriteRowLine(std::ostream& out, const ComparisonRow& row) {
-  out << SizeText(row) << ", M = " << row.rows << ", floor " << FloorText(row) << " us:";
+  out << SizeText(row) << ", M = " << row.rows << ", floor " << FloorText(row) << " " << UnitOf(row) << ":";
   const char* separator = " ";
   for (const ComparisonCell& cell : row.cells) {
     out << separator << cell.provider << " " << CellText(row, cell.provider);
@@ -150,7 +154,8 @@ void WriteRowLine(std::ostream& out, const ComparisonRow& row) {
 
 void WriteConsoleTable(std::ostream& out, const ComparisonTable& table) {
   const std::vector<std::string> providers = table.Providers();
-  std::vector<std::vector<std::string>> lines = {{"layer", "M", "floor us"}};
+  const bool phases = !table.rows.empty() && table.rows[0].milliseconds;
+  std::vector<std::vector<std::string>> lines = {{phases ? "phase" : "layer", phases ? "positions" : "M", "floor"}};
   lines[0].insert(lines[0].end(), providers.begin(), providers.end());
   for (const ComparisonRow& row : table.rows) {
     std::vector<std::string> line = {SizeText(row), std::to_string(row.rows), FloorText(row)};
@@ -161,8 +166,8 @@ void WriteConsoleTable(std::ostream& out, const ComparisonTable& table) {
   for (const auto& line : lines) {
     for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
   }
-  out << (HasFloor(table) ? "us (share of the floor in %)" : "us") << " #bit patterns, where more than one; "
-      << CeilingsText(table) << "\n";
+  out << (phases ? "ms" : "us") << (HasFloors(table) ? " (share of the floor in %)" : "")
+      << " #bit patterns, where more than one; " << CeilingsText(table) << "\n";
   for (const auto& line : lines) {
     out << line[0] << std::string(widths[0] - line[0].size(), ' ');
     for (std::size_t i = 1; i < line.size(); ++i)
@@ -178,17 +183,16 @@ void WriteConsoleTable(std::ostream& out, const ComparisonTable& table) {
 
 void WriteMarkdownTable(std::ostream& out, const ComparisonTable& table) {
   const std::vector<std::string> providers = table.Providers();
-  std::set<int> runs;
+  const bool phases = !table.rows.empty() && table.rows[0].milliseconds;
+  int runs = 0;
   for (const ComparisonRow& row : table.rows) {
-    for (const ComparisonCell& cell : row.cells) {
-      if (cell.runs > 0) runs.insert(cell.runs);
-    }
+    for (const ComparisonCell& cell : row.cells) runs = std::max(runs, cell.runs);
   }
-  out << CeilingsText(table)
-      << ". Microseconds, in brackets the share of the floor in percent; `#n`: n bit patterns in "
-      << (runs.empty() ? 0 : *runs.rbegin())
-      << " runs on the same input, elsewhere one. Bold: the quickest INT4 kernel.\n\n"
-      << "| layer | M | floor |";
+  out << CeilingsText(table) << ". " << (phases ? "Milliseconds" : "Microseconds")
+      << (HasFloors(table) ? ", in brackets the share of the floor in percent" : "");
+  if (runs > 0) out << "; `#n`: n bit patterns in " << runs << " runs on the same input, elsewhere one";
+  out << ". Bold: the quickest INT4 kernel.\n\n"
+      << (phases ? "| phase | positions | floor |" : "| layer | M | floor |");
   for (const std::string& provider : providers) out << " " << provider << " |";
   out << "\n|---|---|---|";
   for (std::size_t i = 0; i < providers.size(); ++i) out << "---|";
@@ -240,12 +244,13 @@ void WriteJsonTable(std::ostream& out, const ComparisonTable& table) {
                     {"floor_us", row.floor_us},
                     {"cells", cells}});
   }
-  const Json json = {
-      {"device", table.device},
-      {"ceilings",
-       {{"bytes_per_second", table.ceilings.bytes_per_second}, {"flops_per_second", table.ceilings.flops_per_second}}},
-      {"rounds", table.rounds},
-      {"rows", rows}};
+  const Json json = {{"device", table.device},
+                     {"ceilings",
+                      {{"bytes_per_second", table.ceilings.bytes_per_second},
+                       {"flops_per_second", table.ceilings.flops_per_second},
+                       {"empty_kernel_us", table.ceilings.empty_kernel_us}}},
+                     {"rounds", table.rounds},
+                     {"rows", rows}};
   out << json.dump(1, ' ', false, Json::error_handler_t::replace) << "\n";
 }
 

@@ -35,6 +35,7 @@ struct ComparisonRow {
   std::int64_t rows = 0;        // of x; positions of the context for a phase
   double bytes = 0, flops = 0;  // the least that must be moved and computed
   double floor_us = 0;
+  bool milliseconds = false;  // how people read its times; JSON has microseconds
   std::vector<ComparisonCell> cells;
 
   // nullptr where there is none, or none with times.
@@ -51,7 +52,7 @@ struct ComparisonTable {
   std::vector<std::string> Providers() const;
 };
 
-// "27.2 (64)": the median in microseconds and the share of the floor in percent;
+// "27.2 (64)": the median in the row's unit and the share of the floor in percent;
 // "27.2 (64) #20" where repetitions gave 20 bit patterns; "WRONG 27.2 (64)" where the
 // result is not the product; "error"; "-" for none.
 std::string CellText(const ComparisonRow& row, const std::string& provider);

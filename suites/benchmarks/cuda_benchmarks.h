@@ -3,15 +3,19 @@
 #ifndef SUITES_BENCHMARKS_CUDA_BENCHMARKS_H_
 #define SUITES_BENCHMARKS_CUDA_BENCHMARKS_H_
 
+#include <string>
+
 #include "suites/benchmarks/comparison_table.h"
 #include "suites/benchmarks/selection.h"
 
 namespace quant_suites {
 
 // Registers what `selection` wants and --benchmark_filter matches, after
-// benchmark::Initialize(): nothing where there is no device or the build has no
-// device code. The tables are filled as the benchmarks run, and must outlive them.
-void RegisterCudaBenchmarks(const Selection& selection, ComparisonTable* matmuls, ComparisonTable* models);
+// benchmark::Initialize(). Returns why there are none, where there is no device or
+// the build has no device code, else "". Throws std::runtime_error for a provider
+// or variant that is asked for by name and needs an op library which is not there.
+// The tables are filled as the benchmarks run, and must outlive them.
+std::string RegisterCudaBenchmarks(const Selection& selection, ComparisonTable* matmuls, ComparisonTable* models);
 
 // The matmuls of `selection`, once each after one call to warm up, for a profiler:
 // between cudaProfilerStart() and cudaProfilerStop(), each in an NVTX range

@@ -15,9 +15,11 @@
 #include <nvtx3/nvToolsExt.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -26,7 +28,6 @@
 
 #include "gtest_determinism/digest.h"
 #include "kernels/int4_matmul.h"
-#include "kernels/providers/op_library.h"
 #include "suites/benchmarks/cuda_benchmarks.h"
 #include "suites/benchmarks/cuda_registration.h"
 #include "suites/benchmarks/cuda_timing.h"
@@ -63,7 +64,7 @@ struct Provider {
 // Opens nothing, so that a list of benchmarks takes no time.
 std::vector<Provider> AllProviders(const Selection& selection) {
   std::vector<Provider> providers = {{"cublas_fp16", {}}};
-  const bool foreign = !selection.op_libraries.empty() || !kernels::FindOpLibraries().empty();
+  const bool foreign = ForeignKernelsWanted(selection, selection.providers);
   for (const kernels::KernelIdentity& identity : kernels::RegisteredKernels()) {
     if (identity.device != "cuda" || (identity.provider == "vllm" && !foreign)) continue;
     const std::string name = (identity.provider == "vllm" ? "vllm_" : "") + identity.family;
@@ -214,7 +215,7 @@ ComparisonRow MeasureRow(const LayerSize& size, const at::Tensor& halves, const 
     }
   }
   C10_CUDA_CHECK(cudaDeviceSynchronize());
-  const auto times = MeasureInterleaved(contenders, selection.rounds, [&] { stream.synchronize(); });
+  const auto times = MeasureOnStream(contenders, selection.rounds, stream);
   for (std::size_t i = 0; i < cells.size(); ++i) row.cells[cells[i]].us = times[i];
   return row;
 }
@@ -270,6 +271,14 @@ class Matmuls {
       WriteRowLine(std::cerr, table_->rows.back());
       c10::cuda::CUDACachingAllocator::emptyCache();
     }
+    // Google Benchmark asks for the layers in an order of its own.
+    std::stable_sort(table_->rows.begin(), table_->rows.end(),
+                     [](const ComparisonRow& a, const ComparisonRow& b) { return PlaceOf(a.name) < PlaceOf(b.name); });
+  }
+  static std::ptrdiff_t PlaceOf(const std::string& layer) {
+    return std::find_if(std::begin(kLayers), std::end(kLayers),
+                        [&](const LayerSize& size) { return size.name == layer; }) -
+           std::begin(kLayers);
   }
 
   const Selection selection_;

@@ -23,7 +23,6 @@
 #include <vector>
 
 #include "gtest_determinism/digest.h"
-#include "kernels/providers/op_library.h"
 #include "suites/benchmarks/cuda_benchmarks.h"
 #include "suites/benchmarks/cuda_registration.h"
 #include "suites/benchmarks/cuda_timing.h"
@@ -50,7 +49,7 @@ std::vector<Variant> AllVariants(const Selection& selection) {
                                    {"gptq_ordered", "gptq", "fp16", "gptq", "builtin", true},
                                    {"awq_marlin_invariant", "awq", "fp16", "marlin", "builtin", false, true},
                                    {"pytorch_int4", "torchao", "bf16", "tinygemm", "auto"}};
-  if (!selection.op_libraries.empty() || !kernels::FindOpLibraries().empty()) {
+  if (ForeignKernelsWanted(selection, selection.variants)) {
     variants.push_back({"vllm_awq_marlin", "awq", "fp16", "marlin", "vllm"});
     variants.push_back({"vllm_awq", "awq", "fp16", "awq", "vllm"});
     variants.push_back({"vllm_gptq", "gptq", "fp16", "gptq", "vllm"});
@@ -215,6 +214,7 @@ class Models {
     const auto m = static_cast<double>(selection_.prompt);
     ComparisonRow row;
     row.name = "prefill";
+    row.milliseconds = true;
     row.rows = selection_.prompt;
     row.bytes = sizes.weight_bytes + sizes.head_bytes + m * sizes.cache_bytes;
     // The head sees one row. Of the scores and of their products with v, half.
@@ -226,6 +226,7 @@ class Models {
     const Sizes sizes = SizesOf(config);
     ComparisonRow row;
     row.name = "decode";
+    row.milliseconds = true;
     row.rows = selection_.prompt + selection_.steps / 2;
     const auto context = static_cast<double>(row.rows);
     row.bytes = sizes.weight_bytes + sizes.head_bytes + context * sizes.cache_bytes;
@@ -281,7 +282,7 @@ int RunModelsOnce(const Selection& selection) {
     };
     engine->SetReplaySink([&](const suites::OpSite& site, const auto&, const auto*, const at::Tensor&) {
       end();
-      if (site.layer != middle && !(site.layer < 0 && site.step == 1)) return;
+      if (site.step > 1 || (site.layer != middle && !(site.layer < 0 && site.step == 1))) return;
       const std::string range = (site.step == 0 ? "prefill/" : "decode/") + site.op + "/" + variant.name;
       C10_CUDA_CHECK(cudaDeviceSynchronize());
       C10_CUDA_CHECK(cudaProfilerStart());
@@ -289,7 +290,9 @@ int RunModelsOnce(const Selection& selection) {
       open = true;
       ++operations;
     });
-    engine->Generate(prompt, {.max_tokens = 2});
+    // A third step, whose first operation ends the last range; what a generation does at
+    // its end is no operation of a step.
+    engine->Generate(prompt, {.max_tokens = 3});
     end();
   }
   return operations;

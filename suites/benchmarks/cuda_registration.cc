@@ -1,12 +1,11 @@
 #include "suites/benchmarks/cuda_registration.h"
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <memory>
 #include <regex>
 #include <stdexcept>
 
+#include "gtest_determinism/cuda.h"
 #include "kernels/providers/op_library.h"
 #include "kernels/torch_cuda.h"
 #include "suites/benchmarks/cuda_benchmarks.h"
@@ -14,7 +13,7 @@
 namespace quant_suites {
 
 bool FilterTakes(const std::string& name) {
-  // As benchmark::RunSpecifiedBenchmarks() reads it.
+  // As benchmark::RunSpecifiedBenchmarks() reads it; WrongFilter() has looked at it.
   std::string filter = benchmark::GetBenchmarkFilter();
   if (filter.empty() || filter == "all") return true;
   const bool exclude = filter[0] == '-';
@@ -52,8 +51,8 @@ void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit u
                                    }
                                    const double us = cell->us[(*next)++ % cell->us.size()];
                                    for (auto _ : state) state.SetIterationTime(us * 1e-6);
-                                   state.counters["GB/s"] = measured.bytes / us * 1e-3;
-                                   state.counters["TFLOP/s"] = measured.flops / us * 1e-6;
+                                   state.counters["B/s"] = measured.bytes / us * 1e6;
+                                   state.counters["FLOP/s"] = measured.flops / us * 1e6;
                                    state.counters["floor_us"] = measured.floor_us;
                                    state.counters["floor_share"] = measured.floor_us / us;
                                    state.counters["patterns"] = cell->patterns;
@@ -70,12 +69,20 @@ void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit u
       ->Unit(unit);
 }
 
-void RegisterCudaBenchmarks(const Selection& selection, ComparisonTable* matmuls, ComparisonTable* models) {
+bool ForeignKernelsWanted(const Selection& selection, const std::vector<std::string>& chosen) {
+  if (!selection.op_libraries.empty() || !kernels::FindOpLibraries().empty()) return true;
+  for (const std::string& name : chosen) {
+    if (name.starts_with("vllm_")) throw std::runtime_error(name + ": no op library was found; give --op-library");
+  }
+  return false;
+}
+
+std::string RegisterCudaBenchmarks(const Selection& selection, ComparisonTable* matmuls, ComparisonTable* models) {
   // Without libtorch's CUDA half, which takes seconds to open.
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return;
+  if (std::string why = gtest_determinism::NoCudaDevice(); !why.empty()) return why;
   RegisterCudaMatmuls(selection, matmuls);
   RegisterCudaModels(selection, models);
+  return "";
 }
 
 }  // namespace quant_suites

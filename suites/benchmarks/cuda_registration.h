@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "suites/benchmarks/comparison_table.h"
 #include "suites/benchmarks/selection.h"
@@ -17,7 +18,7 @@ namespace quant_suites {
 bool FilterTakes(const std::string& name);
 
 // A benchmark of `rounds` repetitions, each the time of one round of the row's cell
-// of that provider, with counters GB/s, TFLOP/s, floor_us, floor_share, patterns.
+// of that provider, with counters B/s, FLOP/s, floor_us, floor_share, patterns.
 // `row` is called when it runs and may measure; what it throws is the benchmark's error.
 void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit unit,
                       const std::function<const ComparisonRow&()>& row, const std::string& provider);
@@ -27,6 +28,10 @@ void RegisterMeasured(const std::string& name, int rounds, benchmark::TimeUnit u
 void OpenDevice(const Selection& selection);
 
 std::string FirstLine(const std::exception& error);
+
+// Whether there are vLLM's kernels. Throws std::runtime_error where there are not
+// and `chosen` names one.
+bool ForeignKernelsWanted(const Selection& selection, const std::vector<std::string>& chosen);
 
 void RegisterCudaMatmuls(const Selection& selection, ComparisonTable* table);
 void RegisterCudaModels(const Selection& selection, ComparisonTable* table);

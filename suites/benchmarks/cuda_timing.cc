@@ -40,7 +40,7 @@ Ceilings Measure() {
   for (const GraphTimer* timer : {&reads, &large, &small, &empty}) {
     contenders.push_back({[timer, stream] { timer->Start(stream); }, [timer] { return timer->Microseconds(); }});
   }
-  const auto times = MeasureInterleaved(contenders, kRounds, [&] { stream.synchronize(); });
+  const auto times = MeasureOnStream(contenders, kRounds, stream);
   const auto rate = [](std::int64_t size, double us) {
     return 2 * static_cast<double>(size) * static_cast<double>(size) * static_cast<double>(size) / us * 1e6;
   };
@@ -77,6 +77,20 @@ double GraphTimer::Microseconds() const {
   float ms = 0;
   C10_CUDA_CHECK(cudaEventElapsedTime(&ms, begin_, end_));
   return 1e3 * static_cast<double>(ms) / calls_;
+}
+
+std::vector<std::vector<double>> MeasureOnStream(const std::vector<Contender>& contenders, int rounds,
+                                                 cudaStream_t stream) {
+  // The launch of a graph takes tens of microseconds, and each replay more than that.
+  constexpr std::uint64_t kHoldNanoseconds = 1000000;
+  const auto hold = [&] { gtest_determinism::internal::LaunchHoldStream(kHoldNanoseconds, stream); };
+  hold();
+  auto times = MeasureInterleaved(contenders, rounds, [&] {
+    C10_CUDA_CHECK(cudaStreamSynchronize(stream));
+    hold();
+  });
+  C10_CUDA_CHECK(cudaStreamSynchronize(stream));
+  return times;
 }
 
 const Ceilings& DeviceCeilings() {

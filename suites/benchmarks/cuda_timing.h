@@ -35,6 +35,11 @@ class GraphTimer {
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
+// Interleaved rounds on `stream`, which GraphTimers of the contenders start on. The
+// device is held up while a round is launched, so that it never waits for the host.
+std::vector<std::vector<double>> MeasureOnStream(const std::vector<Contender>& contenders, int rounds,
+                                                 cudaStream_t stream);
+
 // Of the current device: a read of 2 GiB, and at::mm in fp16 (cuBLAS) of 4096 and
 // of 8192 cubed, the quicker of the two; beside them kernels of one idle thread.
 // Medians of interleaved rounds. Measured at the first call, kept for the process.

@@ -4,9 +4,13 @@
 
 namespace quant_suites {
 
-void RegisterCudaBenchmarks(const Selection&, ComparisonTable*, ComparisonTable*) {}
+namespace {
+constexpr const char* kNoDeviceCode = "this build has no device code";
+}
 
-int RunMatmulsOnce(const Selection&) { throw std::runtime_error("this build has no device code"); }
-int RunModelsOnce(const Selection&) { throw std::runtime_error("this build has no device code"); }
+std::string RegisterCudaBenchmarks(const Selection&, ComparisonTable*, ComparisonTable*) { return kNoDeviceCode; }
+
+int RunMatmulsOnce(const Selection&) { throw std::runtime_error(kNoDeviceCode); }
+int RunModelsOnce(const Selection&) { throw std::runtime_error(kNoDeviceCode); }
 
 }  // namespace quant_suites

@@ -43,7 +43,8 @@ void WriteFile(const std::string& path, const std::function<void(std::ostream&)>
 void WriteTables(const Selection& selection, const reporters::RunRecord& record, const ComparisonTable& matmuls,
                  const ComparisonTable& models) {
   const ComparisonTable cpu_matmuls = quant_suites::TableOfRecord(record, "int4_matmul");
-  const ComparisonTable cpu_models = quant_suites::TableOfRecord(record, "generation");
+  ComparisonTable cpu_models = quant_suites::TableOfRecord(record, "generation");
+  for (quant_suites::ComparisonRow& row : cpu_models.rows) row.milliseconds = true;
   const std::vector<std::pair<const char*, const ComparisonTable*>> tables = {
       {"matmuls", &matmuls}, {"models", &models}, {"cpu_matmuls", &cpu_matmuls}, {"cpu_models", &cpu_models}};
   for (const auto& [name, table] : tables) {
@@ -79,6 +80,11 @@ void WriteTables(const Selection& selection, const reporters::RunRecord& record,
   });
 }
 
+int WrongArgument(const std::string& what) {
+  std::fprintf(stderr, "quant_benchmarks: %s; see --help\n", what.c_str());
+  return 2;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -95,7 +101,11 @@ int main(int argc, char** argv) {
   int count = static_cast<int>(args.size());
   args.push_back(nullptr);
   benchmark::Initialize(&count, args.data());
-  if (benchmark::ReportUnrecognizedArguments(count, args.data())) return 1;
+  // A value that is none has already been named.
+  if (count > 1) return WrongArgument("unknown argument or value " + std::string(args[1]));
+  if (const std::string wrong = quant_suites::WrongFilter(benchmark::GetBenchmarkFilter()); !wrong.empty()) {
+    return WrongArgument("--benchmark_filter: " + wrong);
+  }
   try {
     if (selection.once) {
       const bool models = !selection.variants.empty();
@@ -104,18 +114,19 @@ int main(int argc, char** argv) {
       return 0;
     }
     ComparisonTable matmuls, models;
-    quant_suites::RegisterCudaBenchmarks(selection, &matmuls, &models);
+    const std::string no_device = quant_suites::RegisterCudaBenchmarks(selection, &matmuls, &models);
     reporters::RunRecord record;
     reporters::BenchmarkCollector collector(&record, selection.quiet ? std::make_unique<Silent>() : nullptr);
     const std::size_t matched = benchmark::RunSpecifiedBenchmarks(&collector);
     benchmark::Shutdown();
-    if (matched == 0) {
-      std::fputs("quant_benchmarks: no benchmark matches --benchmark_filter; --benchmark_list_tests=true lists them\n",
-                 stderr);
-    } else if (collector.errors() > 0) {
-      std::fprintf(stderr, "quant_benchmarks: %d benchmarks failed, see ERROR OCCURRED above\n", collector.errors());
-    }
     WriteTables(selection, record, matmuls, models);
+    if (matched == 0) {
+      std::fprintf(stderr, "quant_benchmarks: no benchmark matches; --benchmark_list_tests=true lists them%s%s\n",
+                   no_device.empty() ? "" : "; none on a GPU: ", no_device.c_str());
+    } else if (collector.errors() > 0) {
+      std::fprintf(stderr, "quant_benchmarks: %d runs of benchmarks failed, see the errors above\n",
+                   collector.errors());
+    }
     return collector.ExitCode(matched);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "quant_benchmarks: %s\n", error.what());

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Profiles the INT4 matmuls of quant_benchmarks with Nsight Compute and writes a Markdown table.
+"""Profiles what quant_benchmarks runs with Nsight Compute and writes a Markdown table, a row for each kernel.
 
 Usage: profile_kernels.py --program build/bin/quant_benchmarks [--ncu ncu] [--csv FILE] [--markdown FILE] [-- ARGUMENTS]
        profile_kernels.py --read FILE      only the table of a CSV file that was kept
 
-ARGUMENTS choose what runs, as for the benchmarks; unset: --layers gate_up --rows 1,16,64,512 and our kernels; --variants
-awq_marlin for the operations of a model's middle layer and its head. Each call
-runs once, its caches flushed, under the clocks as they are. The counters need permission for the performance counters
-of the GPU. A row is a kernel: one multiplication may launch several.
+ARGUMENTS choose what runs, as for the benchmarks; unset: --layers gate_up --rows 1,16,64,512 and our kernels.
+--variants awq_marlin: the operations of a model's middle layer, in a prefill and in a decode step, and its head. Each
+runs once, its caches flushed, under the clocks as they are; one multiplication may launch several kernels. Reading the
+performance counters of a GPU needs permission.
 """
 import argparse
 import csv

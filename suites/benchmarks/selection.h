@@ -9,9 +9,9 @@
 namespace quant_suites {
 
 struct Selection {
-  // Of the matmuls on a GPU; empty: all, for rows 1, 16, 64, 512, 3790.
+  // Of the matmuls on a GPU; empty: all.
   std::vector<std::string> layers;
-  std::vector<std::int64_t> rows;
+  std::vector<std::int64_t> rows;  // ascending, each once; by default 1, 16, 64, 512, 3790
   std::vector<std::string> providers;
   // Of the whole model on a GPU.
   std::vector<std::string> variants;
@@ -36,6 +36,10 @@ struct ParsedSelection {
 
 // Takes its own flags and leaves the others. Prints help or one line on an error.
 ParsedSelection ParseSelection(int argc, const char* const* argv);
+
+// What is wrong with a --benchmark_filter, which Google Benchmark reads as an
+// extended regular expression, a leading '-' aside; "" where nothing is.
+std::string WrongFilter(const std::string& filter);
 
 }  // namespace quant_suites
 

@@ -1,16 +1,19 @@
 #include "suites/checkpoint/checkpoint.h"
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "suites/checkpoint/finite.h"
+#include "suites/checkpoint/head_weights.h"
 #include "suites/checkpoint/json_file.h"
 #include "suites/checkpoint/load_watch.h"
 #include "suites/checkpoint/qwen3_tensors.h"
@@ -48,6 +51,13 @@ class FolderCheckpoint : public Checkpoint {
       : folder_(folder), config_(std::move(config)), file_(OpenTensors(folder)), expected_(TensorsOf(config_)) {
     for (const auto& [name, shape] : expected_.dense) DenseEntry(name, shape);
     for (const auto& [module, shape] : expected_.linear) CheckLinear(module, shape);
+    if (config_.tie_word_embeddings) CheckTiedHead();
+    const auto quantized = [&](const auto& linear) { return IsQuantized(linear.first); };
+    if (!config_.quantization.method.empty() &&
+        std::none_of(expected_.linear.begin(), expected_.linear.end(), quantized)) {
+      throw CheckpointError(file_.path().string() + ": config.json says " + config_.quantization.method +
+                            ", but no layer is stored quantized");
+    }
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -83,11 +93,30 @@ class FolderCheckpoint : public Checkpoint {
     return linear;
   }
 
+  at::Tensor Head(at::ScalarType dtype) const override {
+    if (!HeadHasEightBits()) return Checkpoint::Head(dtype);
+    const EightBitLinear head = EightBitHead();
+    const std::array<at::Tensor, 4> parts = {head.qweight, head.qzeros, head.scales, head.g_idx};
+    watch_.HandedOut("lm_head", parts);
+    kernels::QuantizedLinear groups;
+    groups.name = "lm_head";
+    groups.k = head.k;
+    groups.group_size = head.k / head.scales.size(0);
+    groups.g_idx = head.g_idx;
+    if (groups.g_idx.defined()) CheckGroupIndex(groups);
+    CheckFinite("lm_head scales", head.scales);
+    return DenseHead(head, dtype);
+  }
+
   void SetProgress(LoadProgress progress) override {
     std::uint64_t total = 0;
     for (const auto& [name, shape] : expected_.dense) total += DenseEntry(name, shape).data.size();
     for (const auto& [module, shape] : expected_.linear) {
-      if (IsQuantized(module)) {
+      if (module == "lm_head" && HeadHasEightBits()) {
+        for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"}) {
+          if (file_.Contains(module + part)) total += file_.Get(module + part).data.size();
+        }
+      } else if (IsQuantized(module)) {
         for (const at::Tensor& part : PartsOf(Entry(module, shape))) total += part.defined() ? part.nbytes() : 0;
       } else {
         total += DenseEntry(module + ".weight", {shape.n, shape.k}).data.size();
@@ -137,13 +166,38 @@ class FolderCheckpoint : public Checkpoint {
 
   void CheckLinear(const std::string& module, const LinearShape& shape) const {
     if (!IsQuantized(module)) {
+      // Simulated or 8-bit quantization: the weight alone would be another model's.
+      for (const char* part : {".scales", ".qzeros", ".weight_scale", ".weight_zero_point", ".weight_scale_inv"}) {
+        if (file_.Contains(module + part)) {
+          Fail(module + part, "belongs to a quantized layer, but the layer has no 4-bit weights that are read");
+        }
+      }
       DenseEntry(module + ".weight", {shape.n, shape.k});
     } else if (config_.quantization.method.empty()) {
       Fail(module, "is stored quantized, but config.json has no quantization_config");
+    } else if (module == "lm_head" && HeadHasEightBits()) {
+      EightBitHead();
     } else {
       Entry(module, shape);
     }
     if (file_.Contains(module + ".bias")) CheckBias(module + ".bias", shape);
+  }
+
+  // Where both are there and differ, versions of transformers disagree which one is meant.
+  void CheckTiedHead() const {
+    for (const char* part : {".qweight", ".weight_packed", "._weight_qdata"}) {
+      if (file_.Contains(std::string("lm_head") + part)) {
+        Fail(std::string("lm_head") + part, "is there, but config.json ties lm_head to the embedding");
+      }
+    }
+    if (!file_.Contains("lm_head.weight")) return;
+    const StoredTensor& head = file_.Get("lm_head.weight");
+    const StoredTensor& embedding = file_.Get("model.embed_tokens.weight");
+    if (head.dtype == embedding.dtype && head.shape == embedding.shape &&
+        std::equal(head.data.begin(), head.data.end(), embedding.data.begin(), embedding.data.end())) {
+      return;
+    }
+    Fail("lm_head.weight", "is not the embedding, to which config.json ties it");
   }
 
   // Qwen3 has no biases; AutoGPTQ wrote one of zeros to every layer.
@@ -164,6 +218,39 @@ class FolderCheckpoint : public Checkpoint {
     return k / groups;
   }
 
+  // Bits of a GPTQ layer's codes by the shape of its words; 0 where it is of no such shape.
+  int GptqBits(const std::string& module, const LinearShape& shape) const {
+    if (config_.quantization.method != "gptq" || !file_.Contains(module + ".qweight")) return 0;
+    const Shape& words = file_.Get(module + ".qweight").shape;
+    if (words.size() != 2 || words[1] != shape.n) return 0;
+    for (const int bits : {2, 3, 4, 8}) {
+      if (words[0] * 32 == shape.k * bits) return bits;
+    }
+    return 0;
+  }
+  bool HeadHasEightBits() const {
+    const auto head = expected_.linear.find("lm_head");
+    return head != expected_.linear.end() && GptqBits("lm_head", head->second) == 8;
+  }
+  // Also its check: views cost nothing.
+  EightBitLinear EightBitHead() const {
+    const auto [k, n] = expected_.linear.at("lm_head");
+    const std::int64_t groups = k / GroupSize("lm_head", ".scales", k);
+    if (n % 4 != 0) Fail("lm_head", "N = " + std::to_string(n) + " is not a multiple of 4 values a word");
+    const auto view = [&](const std::string& name, const Shape& wanted, std::initializer_list<const char*> dtypes) {
+      return TensorView(name, Get(name, wanted, dtypes));
+    };
+    EightBitLinear head;
+    head.k = k;
+    head.n = n;
+    head.qweight = view("lm_head.qweight", {k / 4, n}, {"I32"});
+    head.qzeros = view("lm_head.qzeros", {groups, n / 4}, {"I32"});
+    head.scales = view("lm_head.scales", {groups, n}, {"F16", "BF16", "F32"});
+    if (file_.Contains("lm_head.g_idx")) head.g_idx = view("lm_head.g_idx", {k}, {"I32"});
+    head.gptq_v1_zeros = config_.quantization.gptq_v1_zeros;
+    return head;
+  }
+
   // Also the check of a layer: views cost nothing.
   kernels::QuantizedLinear Entry(const std::string& module, const LinearShape& shape) const {
     const QuantizationConfig& quantization = config_.quantization;
@@ -171,6 +258,10 @@ class FolderCheckpoint : public Checkpoint {
     if (quantization.method == "compressed-tensors") return CompressedTensors(module, shape);
     const bool awq = quantization.method == "awq";
     const auto [k, n] = shape;
+    if (const int bits = GptqBits(module, shape); bits != 0 && bits != 4) {
+      Fail(module, "has " + std::to_string(bits) +
+                       " bits, as a rule of \"dynamic\" in config.json may say; layers of 4 " + "are built");
+    }
     std::int64_t group = quantization.group_size == -1 ? k : quantization.group_size;
     if (quantization.group_size_by_layer) group = GroupSize(module, ".scales", k);
     if (k % group != 0 || k % 8 != 0 || n % 8 != 0) {
@@ -228,13 +319,37 @@ class FolderCheckpoint : public Checkpoint {
     if (!file_.Contains(module + ".weight_zero_point")) {
       if (!config_.quantization.symmetric) Fail(module, "has no weight_zero_point, but config.json says asymmetric");
       linear.qzeros = at::full({groups, n / 8}, std::int32_t{-0x77777778}, at::kInt);  // 0x88888888
+    } else if (file_.Get(module + ".weight_zero_point").dtype == "I8") {
+      linear.qzeros = PackedZeroPoints(module + ".weight_zero_point", n, groups);
     } else {
       linear.qzeros = transposed(".weight_zero_point", {n / 8, groups}, {"I32"});
     }
     if (file_.Contains(module + ".weight_g_idx")) {
       linear.g_idx = TensorView(module + ".weight_g_idx", Get(module + ".weight_g_idx", {k}, {"I32"}));
+      // Its maker fills it with -1 until an order is known; the groups are then as without it.
+      const std::span<const std::int32_t> index(linear.g_idx.const_data_ptr<std::int32_t>(),
+                                                static_cast<std::size_t>(k));
+      if (std::find(index.begin(), index.end(), -1) != index.end()) linear.g_idx = at::Tensor();
     }
     return linear;
+  }
+
+  // Until version 0.8 of compressed-tensors: I8 [N, K/G], a value each. As the words of GPTQ.
+  at::Tensor PackedZeroPoints(const std::string& name, std::int64_t n, std::int64_t groups) const {
+    const at::Tensor stored = TensorView(name, Get(name, {n, groups}, {"I8"}));
+    const auto* const values = stored.const_data_ptr<std::int8_t>();
+    at::Tensor words = at::zeros({groups, n / 8}, at::kInt);
+    auto* const word = words.mutable_data_ptr<std::int32_t>();
+    for (std::int64_t column = 0; column < n; ++column) {
+      for (std::int64_t group = 0; group < groups; ++group) {
+        const int value = values[column * groups + group];
+        if (value < -8 || value > 7) Fail(name, "holds " + std::to_string(value) + ", which 4 bits do not");
+        std::int32_t& to = word[group * (n / 8) + column / 8];
+        to = static_cast<std::int32_t>(static_cast<std::uint32_t>(to) | static_cast<std::uint32_t>(value + 8)
+                                                                            << (4 * (column % 8)));
+      }
+    }
+    return words;
   }
 
   void CheckWeightShape(const std::string& module, const LinearShape& shape) const {
@@ -336,6 +451,10 @@ class FolderCheckpoint : public Checkpoint {
 };
 
 }  // namespace
+
+at::Tensor Checkpoint::Head(at::ScalarType dtype) const {
+  return IsQuantized("lm_head") ? DenseHead(Quantized("lm_head"), dtype) : Dense("lm_head.weight");
+}
 
 std::unique_ptr<Checkpoint> OpenCheckpoint(const std::filesystem::path& folder) {
   return std::make_unique<FolderCheckpoint>(folder, ReadModelConfig(folder));

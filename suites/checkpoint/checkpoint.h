@@ -40,7 +40,10 @@ class Checkpoint {
   // that hold the same weights. Scales of AWQ and GPTQ are float16 where that holds them
   // exactly, else as stored. Throws CheckpointError, also for scales that are not finite.
   virtual kernels::QuantizedLinear Quantized(const std::string& module) const = 0;
-  // Called by Dense() and Quantized(), from the thread that calls them, with what
+  // The output head [vocabulary, hidden]: Dense("lm_head.weight"), or, where it is stored quantized
+  // ("lm_head": true of GPTQ, in 4 or 8 bits), its values rounded to `dtype`. Throws as those.
+  virtual at::Tensor Head(at::ScalarType dtype) const;
+  // Called by Dense(), Quantized() and Head(), from the thread that calls them, with what
   // was asked for before: a loader that asks for one tensor after the other has
   // then dealt with those. Each tensor counts once. Empty: no calls.
   virtual void SetProgress(LoadProgress) {}

@@ -10,7 +10,8 @@
 namespace suites {
 
 // Index, row-major, of the first NaN or infinity of a F16, BF16 or F32 tensor;
-// nothing where there is none.
+// nothing where there is none. What has been looked at of a large tensor in a mapped
+// file leaves resident memory again.
 std::optional<std::int64_t> FirstNotFinite(const at::Tensor& tensor);
 
 // `tensor` as float16 where that loses nothing, else itself.

@@ -68,6 +68,11 @@ nlohmann::json ParseJson(std::string_view text, const std::string& what) {
   }
 }
 
+void RefuseLfsPointer(const std::filesystem::path& path, std::string_view bytes) {
+  if (!bytes.starts_with("version https://git-lfs.github.com/spec/")) return;
+  throw CheckpointError(path.string() + ": is a Git LFS pointer, not the file itself; fetch it with: git lfs pull");
+}
+
 std::string ReadTextFile(const std::filesystem::path& path, std::size_t limit) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
@@ -90,6 +95,7 @@ std::string ReadTextFile(const std::filesystem::path& path, std::size_t limit) {
   if (static_cast<std::uintmax_t>(file.gcount()) != size) {
     throw CheckpointError(path.string() + ": cannot be read to its end");
   }
+  RefuseLfsPointer(path, text);
   return text;
 }
 

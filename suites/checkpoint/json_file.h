@@ -20,6 +20,10 @@ std::string Quoted(std::string_view text);
 // Throws CheckpointError.
 nlohmann::json ParseJson(std::string_view text, const std::string& what);
 
+// Throws CheckpointError where `bytes`, the first ones of a file, are those of a Git LFS
+// pointer: what "git clone" leaves in the place of a large file where LFS is not set up.
+void RefuseLfsPointer(const std::filesystem::path& path, std::string_view bytes);
+
 // The bytes of a regular file. Throws CheckpointError where it is missing, not a
 // regular file, unreadable or larger than `limit` bytes.
 std::string ReadTextFile(const std::filesystem::path& path, std::size_t limit);

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 
+#include "suites/checkpoint/json_file.h"
 #include "suites/checkpoint/safetensors.h"
 
 namespace suites {
@@ -50,8 +51,11 @@ std::shared_ptr<const MappedFile> MappedFile::Open(const std::filesystem::path& 
   if (address == MAP_FAILED) fail(std::string("cannot be mapped: ") + std::strerror(map_error));
   const auto* const begin = static_cast<const std::byte*>(address);
   const auto mapped = std::shared_ptr<const MappedFile>(new MappedFile(path, file, {begin, size}));
-  const std::lock_guard lock(Files().mutex);
-  Files().files[begin] = mapped;
+  {
+    const std::lock_guard lock(Files().mutex);
+    Files().files[begin] = mapped;
+  }
+  RefuseLfsPointer(path, {reinterpret_cast<const char*>(begin), size});
   return mapped;
 }
 

@@ -8,8 +8,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <exception>
-#include <iostream>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -60,8 +58,8 @@ int Run(int argc, char** argv) {
   suites::UploadOptions options;
   std::size_t at_once = 36;
   bool check = false, cold = true;
-  app.add_option("model", model, "Folder or .safetensors file")->required();
-  app.add_option("--device", device_text, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("model", model, "Folder or .safetensors file")->required()->check(CLI::ExistingPath);
+  app.add_option("--device", device_text, "cpu, cuda or cuda:N")->check(suites::DeviceName())->capture_default_str();
   app.add_option("--threads", options.threads, "That read; 0: as many as there are cores, at most 16")
       ->check(CLI::Range(0, 256))
       ->capture_default_str();
@@ -136,11 +134,5 @@ int Run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return Run(argc, argv);
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    std::cerr << "measure_upload: " << text.substr(0, text.find('\n')) << "\n";
-  }
-  return 1;
+  return suites::RunMain("measure_upload", [&] { return Run(argc, argv); });
 }

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "suites/checkpoint/json_file.h"
@@ -117,7 +118,7 @@ void ReadTorchao(const Fields& fields, QuantizationConfig* config) {
 }
 
 void ReadGptq(const Fields& fields, QuantizationConfig* config) {
-  const std::string format = fields.Text("checkpoint_format", fields.Text("format", "gptq"));
+  const std::string format = Lower(fields.Text("checkpoint_format", fields.Text("format", "gptq")));
   if (format != "gptq" && format != "gptq_v2") {
     fields.Fail("GPTQ checkpoint_format " + Quoted(format) + " is not read, only gptq and gptq_v2");
   }
@@ -126,16 +127,18 @@ void ReadGptq(const Fields& fields, QuantizationConfig* config) {
   if (const std::string type = fields.Text("pack_dtype", "int32"); type != "int32") {
     fields.Fail("pack_dtype " + Quoted(type) + " is not read, only int32");
   }
-  if (const Json* dynamic = fields.Find("dynamic")) config->group_size_by_layer = !dynamic->empty();
+  if (const Json* dynamic = fields.Find("dynamic")) config->group_size_by_layer |= !dynamic->empty();
   config->gptq_v1_zeros = format == "gptq";
   config->desc_act = fields.Flag("desc_act", false);
   config->symmetric = fields.Flag("sym", true);
 }
 
 void ReadAwq(const Fields& fields, QuantizationConfig* config) {
-  // GPTQModel calls AutoAWQ's "version" "format".
-  if (const std::string version = Lower(fields.Text("version", fields.Text("format", "gemm"))); version != "gemm") {
-    fields.Fail("AWQ version " + Quoted(version) + " is not read, only gemm");
+  // GPTQModel calls AutoAWQ's "version" "format" or "checkpoint_format".
+  for (const char* key : {"version", "format", "checkpoint_format"}) {
+    if (const std::string version = Lower(fields.Text(key, "gemm")); version != "gemm") {
+      fields.Fail("AWQ version " + Quoted(version) + " is not read, only gemm");
+    }
   }
   config->symmetric = !fields.Flag("zero_point", true);
 }
@@ -169,19 +172,23 @@ void ReadCompressedGroup(const Fields& fields, QuantizationConfig* config) {
   } else {
     config->group_size = -1;
   }
-  config->symmetric = weights.Flag("symmetric", true);
+  config->symmetric |= weights.Flag("symmetric", true);
+  // "weight" and "static" order the rows while quantizing; the file is as without.
   const Json* order = weights.Find("actorder");
-  config->desc_act = order != nullptr && (*order == "group" || *order == Json(true));
+  config->desc_act = order != nullptr && (*order == "group" || *order == "dynamic" || *order == Json(true));
 }
 
 // llm-compressor. Each layer's tensors say its group size and whether it has zero points;
-// what is read here of the groups is that they are W4A16, and the first one for messages.
+// what is read here of the groups is that they are W4A16, whether any is symmetric, and the
+// first one for messages.
 void ReadCompressedTensors(const Fields& fields, QuantizationConfig* config) {
   const std::string format = fields.Text("format", "pack-quantized");
   if (format != "pack-quantized" && format != "mixed-precision") {
     fields.Fail("compressed-tensors format " + Quoted(format) + " is not read, only pack-quantized");
   }
-  if (const std::string status = fields.Text("quantization_status", "compressed"); status != "compressed") {
+  // Early versions said "frozen" of packed weights too; those that are not packed are seen by their tensors.
+  if (const std::string status = fields.Text("quantization_status", "compressed");
+      status != "compressed" && status != "frozen") {
     fields.Fail("quantization_status " + Quoted(status) + " is not read, only compressed");
   }
   if (fields.Find("kv_cache_scheme") != nullptr) fields.Fail("kv_cache_scheme is not built");
@@ -189,10 +196,12 @@ void ReadCompressedTensors(const Fields& fields, QuantizationConfig* config) {
     const Json* extra = fields.Find(key);
     if (extra == nullptr || extra->empty()) continue;
     if (extra->is_object() && extra->value("format", Json()) == "dense") continue;
+    if (extra->is_object() && extra->size() == 1 && extra->value("config_groups", Json()).empty()) continue;
     fields.Fail(std::string(key) + " is not built");
   }
   const Json* groups = fields.Find("config_groups");
   if (groups == nullptr || !groups->is_object() || groups->empty()) fields.Fail("no config_groups");
+  config->symmetric = false;
   for (auto group = groups->rbegin(); group != groups->rend(); ++group) {
     ReadCompressedGroup(Fields(fields.file() + ": " + Quoted(group.key()), *group), config);
   }
@@ -201,6 +210,9 @@ void ReadCompressedTensors(const Fields& fields, QuantizationConfig* config) {
 QuantizationConfig ReadQuantization(const Fields& fields, const std::string& default_method) {
   QuantizationConfig config;
   config.method = Lower(fields.Text("quant_method", default_method));
+  if (config.method.empty()) {
+    fields.Fail("no 'quant_method', of which awq, gptq, compressed-tensors and torchao are read");
+  }
   if (config.method != "awq" && config.method != "gptq" && config.method != "torchao" &&
       config.method != "compressed-tensors") {
     fields.Fail("quant_method " + Quoted(config.method) +
@@ -210,8 +222,12 @@ QuantizationConfig ReadQuantization(const Fields& fields, const std::string& def
     const Json* bits = fields.Find(key);
     if (bits != nullptr && *bits != 4) fields.Fail(Quoted(key) + " is " + Fields::Shown(*bits) + ", only 4 is read");
   }
+  config.group_size_by_layer = true;  // unless it is said
   for (const char* key : {"group_size", "q_group_size"}) {
-    if (const Json* size = fields.Find(key)) config.group_size = GroupSize(fields, *size);
+    if (const Json* size = fields.Find(key)) {
+      config.group_size = GroupSize(fields, *size);
+      config.group_size_by_layer = false;
+    }
   }
   if (const Json* names = fields.Find("modules_to_not_convert")) {
     if (!names->is_array()) fields.Fail("modules_to_not_convert is not a list");
@@ -227,7 +243,7 @@ QuantizationConfig ReadQuantization(const Fields& fields, const std::string& def
   return config;
 }
 
-void CheckArchitecture(const Fields& fields) {
+void CheckName(const Fields& fields) {
   const std::string type = fields.Text("model_type", "");
   const Json* names = fields.Find("architectures");
   const bool named = names != nullptr && names->is_array() &&
@@ -236,6 +252,10 @@ void CheckArchitecture(const Fields& fields) {
     fields.Fail("architecture " + (names == nullptr ? Quoted(type) : Fields::Shown(*names)) +
                 " is not Qwen3ForCausalLM, the only one that is built");
   }
+}
+
+void CheckArchitecture(const Fields& fields) {
+  CheckName(fields);
   if (const std::string act = fields.Text("hidden_act", "silu"); act != "silu") {
     fields.Fail("hidden_act " + Quoted(act) + " is not built, only silu");
   }
@@ -250,23 +270,34 @@ void CheckArchitecture(const Fields& fields) {
   }
 }
 
+void CheckWholeRotation(const Fields& fields) {
+  if (fields.Find("partial_rotary_factor") != nullptr && fields.Positive("partial_rotary_factor") != 1) {
+    fields.Fail("partial_rotary_factor is not built, only 1");
+  }
+}
+
 // transformers 4: rope_theta and rope_scaling at the top; 5: rope_parameters.
 double ReadRopeTheta(const Fields& fields) {
+  std::optional<double> theta;
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     const Json* parameters = fields.Find(key);
     if (parameters == nullptr) continue;
     const Fields inner(fields.file() + ": " + key, *parameters);
     const std::string type = inner.Text("rope_type", inner.Text("type", "default"));
     if (type != "default") inner.Fail("rope_type " + Quoted(type) + " is not built, only default");
-    if (inner.Find("rope_theta") != nullptr) return inner.Positive("rope_theta");
+    CheckWholeRotation(inner);
+    for (const auto& [name, value] : parameters->items()) {
+      if (value.is_object()) inner.Fail(Quoted(name) + " of its own is not built, only one rotation for all layers");
+    }
+    if (inner.Find("rope_theta") != nullptr) theta = inner.Positive("rope_theta");
   }
+  CheckWholeRotation(fields);
+  if (theta) return *theta;
   if (fields.Find("rope_theta") == nullptr) fields.Fail("no 'rope_theta', neither at the top nor in rope_parameters");
   return fields.Positive("rope_theta");
 }
 
-}  // namespace
-
-ModelConfig ReadModelConfig(const std::filesystem::path& folder) {
+std::filesystem::path ConfigOf(const std::filesystem::path& folder) {
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
     throw CheckpointError(folder.string() + ": no such folder; a model is a folder with config.json and its weights");
@@ -276,21 +307,41 @@ ModelConfig ReadModelConfig(const std::filesystem::path& folder) {
     throw CheckpointError(folder.string() +
                           ": config.json is missing; a model folder holds config.json, tokenizer.json and the weights");
   }
+  return path;
+}
+
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 24, kMostPositions = std::int64_t{1} << 31;
+constexpr std::int64_t kWidest = std::int64_t{1} << 20, kWidestMlp = std::int64_t{1} << 22;
+
+}  // namespace
+
+ModelSizes ReadModelSizes(const std::filesystem::path& folder) {
+  const auto path = ConfigOf(folder);
+  const Json json = ReadJsonFile(path);
+  const Fields fields(path.string(), json);
+  CheckName(fields);
+  return {fields.Size("vocab_size", kMostTokens), fields.Size("hidden_size", kWidest),
+          fields.Size("intermediate_size", kWidestMlp), fields.Size("max_position_embeddings", kMostPositions)};
+}
+
+ModelConfig ReadModelConfig(const std::filesystem::path& folder) {
+  const auto path = ConfigOf(folder);
   const Json json = ReadJsonFile(path);
   const Fields fields(path.string(), json);
   CheckArchitecture(fields);
 
+  std::error_code error;
   ModelConfig config;
-  config.vocab_size = fields.Size("vocab_size", std::int64_t{1} << 24);
-  config.hidden_size = fields.Size("hidden_size", std::int64_t{1} << 20);
-  config.intermediate_size = fields.Size("intermediate_size", std::int64_t{1} << 22);
+  config.vocab_size = fields.Size("vocab_size", kMostTokens);
+  config.hidden_size = fields.Size("hidden_size", kWidest);
+  config.intermediate_size = fields.Size("intermediate_size", kWidestMlp);
   config.num_hidden_layers = fields.Size("num_hidden_layers", 4096);
   config.num_attention_heads = fields.Size("num_attention_heads", 4096);
   config.num_key_value_heads = fields.Find("num_key_value_heads") == nullptr ? config.num_attention_heads
                                                                              : fields.Size("num_key_value_heads", 4096);
   // 128 is the default of transformers' Qwen3Config, not hidden_size / heads.
   config.head_dim = fields.Find("head_dim") == nullptr ? 128 : fields.Size("head_dim", 4096);
-  config.max_position_embeddings = fields.Size("max_position_embeddings", std::int64_t{1} << 31);
+  config.max_position_embeddings = fields.Size("max_position_embeddings", kMostPositions);
   if (fields.Find("rms_norm_eps") != nullptr) config.rms_norm_eps = fields.Positive("rms_norm_eps");
   config.rope_theta = ReadRopeTheta(fields);
   config.tie_word_embeddings = fields.Flag("tie_word_embeddings", false);
@@ -309,15 +360,18 @@ ModelConfig ReadModelConfig(const std::filesystem::path& folder) {
   }
   if (const Json* eos = fields.Find("eos_token_id")) {
     const Json& first = eos->is_array() && !eos->empty() ? eos->front() : *eos;
-    if (!first.is_number_integer()) fields.Fail("eos_token_id is " + Fields::Shown(*eos) + ", not a token id");
-    config.eos_token_id = first.get<std::int64_t>();
+    if (!first.is_number_integer() && !(first.is_array() && first.empty()))
+      fields.Fail("eos_token_id is " + Fields::Shown(*eos) + ", not a token id");
+    if (first.is_number_integer()) config.eos_token_id = first.get<std::int64_t>();
   }
 
   if (const Json* quantization = fields.Find("quantization_config")) {
     config.quantization = ReadQuantization(Fields(path.string() + ": quantization_config", *quantization), "");
   } else if (const auto gptq = folder / "quantize_config.json"; std::filesystem::exists(gptq, error)) {
     const Json beside = ReadJsonFile(gptq);
-    config.quantization = ReadQuantization(Fields(gptq.string(), beside), "gptq");
+    // AutoGPTQ wrote it beside AWQ weights too, and "version" is AWQ's.
+    const Fields fields_beside(gptq.string(), beside);
+    config.quantization = ReadQuantization(fields_beside, fields_beside.Find("version") != nullptr ? "awq" : "gptq");
   } else if (const auto awq = folder / "quant_config.json"; std::filesystem::exists(awq, error)) {
     const Json beside = ReadJsonFile(awq);
     config.quantization = ReadQuantization(Fields(awq.string(), beside), "awq");

@@ -13,7 +13,7 @@ struct QuantizationConfig {
   std::string method;  // "awq", "gptq", "compressed-tensors", "torchao"; "" for full precision
   int bits = 4;
   std::int64_t group_size = 128;     // -1: whole columns
-  bool group_size_by_layer = false;  // GPTQModel's "dynamic": a layer's scales say its group size
+  bool group_size_by_layer = false;  // not said, or GPTQModel's "dynamic": a layer's scales say it
   bool desc_act = false;
   bool symmetric = true;
   bool gptq_v1_zeros = true;  // checkpoint_format "gptq"; false for "gptq_v2"
@@ -38,6 +38,18 @@ struct ModelConfig {
   std::int64_t eos_token_id = -1;  // the first of several
   QuantizationConfig quantization;
 };
+
+struct ModelSizes {
+  std::int64_t vocab_size = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;
+  std::int64_t max_position_embeddings = 0;
+};
+
+// Of FOLDER/config.json, what a runtime that brings its own computation needs: no feature
+// of the model and no quantization is refused. Throws CheckpointError: a missing file, not
+// JSON, another architecture, a missing or senseless size.
+ModelSizes ReadModelSizes(const std::filesystem::path& folder);
 
 // Reads FOLDER/config.json as transformers 4 and 5 write it. Quantization comes
 // from its quantization_config, else from the quantize_config.json of AutoGPTQ

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 #include <limits>
+#include <new>
 #include <string>
 #include <system_error>
 
@@ -61,14 +62,16 @@ void ReadAhead::Wait() {
 }
 
 void ReadAhead::Work() {
-  std::vector<std::byte> buffer(kPieceBytes);
   try {
+    std::vector<std::byte> buffer(kPieceBytes);
     for (std::size_t i = next_++; i < pieces_.size() && !stop_; i = next_++) {
       pieces_[i].file->Read(pieces_[i].offset, pieces_[i].bytes, buffer.data());
       bytes_ += pieces_[i].bytes;
     }
   } catch (const CheckpointError&) {
     stop_ = true;
+  } catch (const std::bad_alloc&) {
+    // The other threads go on, or the loader alone.
   }
 }
 

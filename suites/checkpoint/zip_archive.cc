@@ -25,6 +25,12 @@ class Bytes {
   [[noreturn]] void Fail(const std::string& reason) const {
     throw CheckpointError(file_ + ": ZIP archive: " + reason + "; the file is damaged, download it again");
   }
+  [[noreturn]] void FailAsPickle() const {
+    throw CheckpointError(
+        file_ +
+        ": is in PyTorch's format from before version 1.6, which is not read; load and save it with a "
+        "newer one, as safetensors");
+  }
   std::span<const std::byte> Part(std::uint64_t offset, std::uint64_t size) const {
     if (offset > bytes_.size() || size > bytes_.size() - offset) Fail("a record lies outside the file");
     return bytes_.subspan(offset, size);
@@ -62,6 +68,8 @@ Directory FindDirectory(const Bytes& bytes) {
     if (bytes.Get<std::uint32_t>(zip64) != kZip64End) bytes.Fail("no ZIP64 end record");
     return {bytes.Get<std::uint64_t>(zip64 + 48), bytes.Get<std::uint64_t>(zip64 + 32)};
   }
+  constexpr std::uint16_t kPickle = 0x0280;  // what a pickle of protocol 2 begins with
+  if (bytes.Get<std::uint16_t>(0) == kPickle) bytes.FailAsPickle();
   bytes.Fail("no end of the central directory");
 }
 

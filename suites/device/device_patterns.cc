@@ -6,7 +6,7 @@
 #include <limits>
 #include <set>
 #include <stdexcept>
-#include <string>
+#include <vector>
 
 #include "gtest_determinism/cuda.h"
 #include "gtest_determinism/digest.h"
@@ -34,6 +34,11 @@ class Applied {
  private:
   std::vector<Perturbation*> applied_;
 };
+
+int Distinct(std::vector<gtest_determinism::Digest>::const_iterator first,
+             std::vector<gtest_determinism::Digest>::const_iterator last) {
+  return static_cast<int>(std::set<gtest_determinism::Digest>(first, last).size());
+}
 
 }  // namespace
 
@@ -64,9 +69,12 @@ Patterns CountPatterns(const std::function<at::Tensor()>& run, const PatternOpti
     differences->Enqueue(y.const_data_ptr(), first.const_data_ptr(), y.nbytes(), stream);
   }
   if (options.runs == 0) return patterns;
-  std::set<std::string> seen;
-  for (const gtest_determinism::Digest& digest : digests->Take()) seen.insert(gtest_determinism::ToHex(digest));
-  patterns.distinct = static_cast<int>(seen.size());
+  const std::vector<gtest_determinism::Digest> seen = digests->Take();
+  patterns.distinct = Distinct(seen.begin(), seen.end());
+  for (auto ten = seen.begin() + 1; seen.end() - ten >= 10; ten += 10) {
+    ++patterns.tens;
+    patterns.tens_that_differ += Distinct(ten, ten + 10) > 1;
+  }
   for (const std::uint64_t offset : differences->Take()) {
     patterns.deviating += offset != std::numeric_limits<std::uint64_t>::max();
   }

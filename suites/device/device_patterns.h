@@ -16,6 +16,10 @@ struct Patterns {
   int runs = 0;
   int distinct = 0;   // by digest
   int deviating = 0;  // runs whose bytes differ from those of run 0
+  // Of ten runs in a row, run 0 (which finds everything cold) left out: how many
+  // such tens there are, and how many of them hold more than one pattern.
+  int tens = 0;
+  int tens_that_differ = 0;
 };
 
 struct PatternOptions {

@@ -122,9 +122,12 @@ ordered_json Patterns(const Settings& settings) {
 
 ordered_json Rates(const Settings& settings) {
   ordered_json rows = ordered_json::array();
-  std::printf("gptq, N = %ld, %d runs of each of %d inputs: patterns (largest) and runs that differ from run 0\n",
-              settings.n, settings.runs, settings.inputs);
-  std::printf("%5s %6s  %10s %10s   %10s %10s\n", "sums", "rows", "patterns", "rate", "disturbed", "rate");
+  std::printf(
+      "gptq, N = %ld, %d runs of each of %d inputs: patterns (largest), runs that differ from run 0, and in how many\n"
+      "tens of runs (without run 0) there are two patterns or more\n",
+      settings.n, settings.runs, settings.inputs);
+  std::printf("%5s %6s  %10s %10s %8s   %10s %10s %8s\n", "sums", "rows", "patterns", "rate", "tens", "disturbed",
+              "rate", "tens");
   for (const std::int64_t sums : {2, 3, 4, 8, 32, 96}) {
     const std::int64_t k = 128 * sums;
     Seed(1);
@@ -134,7 +137,7 @@ ordered_json Rates(const Settings& settings) {
       std::printf("%5ld %6ld", sums, m);
       for (const bool disturbed : {false, true}) {
         if (disturbed && settings.perturbations.empty()) break;
-        int most = 0, deviating = 0, comparisons = 0;
+        int most = 0, deviating = 0, comparisons = 0, tens = 0, tens_that_differ = 0;
         for (int input = 0; input < settings.inputs; ++input) {
           Seed(100 + static_cast<std::uint64_t>(input));
           const at::Tensor x = RandomInput("gptq", m, k);
@@ -145,11 +148,18 @@ ordered_json Rates(const Settings& settings) {
           most = std::max(most, found.distinct);
           deviating += found.deviating;
           comparisons += found.runs - 1;
+          tens += found.tens;
+          tens_that_differ += found.tens_that_differ;
         }
         const double rate = static_cast<double>(deviating) / comparisons;
-        std::printf("  %10d %9.1f%% ", most, 100 * rate);
-        row[disturbed ? "disturbed" : "alone"] = {
-            {"most_patterns", most}, {"deviating_runs", deviating}, {"comparisons", comparisons}, {"rate", rate}};
+        std::printf("  %10d %9.1f%% %8s ", most, 100 * rate,
+                    (std::to_string(tens_that_differ) + "/" + std::to_string(tens)).c_str());
+        row[disturbed ? "disturbed" : "alone"] = {{"most_patterns", most},
+                                                  {"deviating_runs", deviating},
+                                                  {"comparisons", comparisons},
+                                                  {"rate", rate},
+                                                  {"tens", tens},
+                                                  {"tens_that_differ", tens_that_differ}};
       }
       std::printf("\n");
       std::fflush(stdout);
@@ -159,59 +169,64 @@ ordered_json Rates(const Settings& settings) {
   return rows;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Run(int argc, char** argv) {
   CLI::App app("Bit patterns of the INT4 kernels on a CUDA device.", "measure_kernel_determinism");
   Settings settings;
   settings.families = {"marlin", "awq", "gptq", "tinygemm"};
   settings.layers = {"qkv", "o", "gate_up", "down"};
   app.require_subcommand(1);
-  app.add_option("--provider", settings.provider, "builtin, vllm or auto")->capture_default_str();
+  app.add_option("--provider", settings.provider, "builtin, vllm or auto")
+      ->check(CLI::IsMember({"builtin", "vllm", "auto"}))
+      ->capture_default_str();
   std::vector<std::string> options;
-  app.add_option("--option", options, "NAME=VALUE, a switch of a foreign kernel: use_atomic_add=true");
+  app.add_option("--option", options, "NAME=VALUE, a switch of a foreign kernel: use_atomic_add=true")
+      ->check(CLI::Validator(
+          [](std::string& option) {
+            return option.find('=') == std::string::npos ? option + " is not NAME=VALUE" : std::string();
+          },
+          "", "option"));
   app.add_option("--json", settings.json, "Also write the table to this file");
+  std::vector<std::string> layer_names;
+  for (const LayerSize& size : kLayers) layer_names.emplace_back(size.name);
   const auto common = [&](CLI::App* sub) {
-    sub->add_option("--families", settings.families, "Kernel families")->capture_default_str();
-    sub->add_option("--layers", settings.layers, "qkv, o, gate_up, down")->capture_default_str();
-    sub->add_option("--rows", settings.rows, "Rows of x; default by what is measured");
-    sub->add_option("--runs", settings.runs, "Runs of each input")->capture_default_str();
-    sub->add_option("--inputs", settings.inputs, "Inputs")->capture_default_str();
-    sub->add_option("--columns", settings.n, "N, for rates")->capture_default_str();
-    sub->add_option("--perturbations", settings.perturbations, "Some of: contention cache delay poison");
+    const CLI::Validator counts = CLI::Range(1, 1 << 30).description("");
+    sub->add_option("--families", settings.families, "Kernel families")
+        ->check(CLI::IsMember({"marlin", "awq", "gptq", "tinygemm"}))
+        ->capture_default_str();
+    sub->add_option("--layers", settings.layers, "Of the 8B shape, or N alone: n256 to n2048, qkv, o, gate_up, down")
+        ->check(CLI::IsMember(layer_names))
+        ->capture_default_str();
+    sub->add_option("--rows", settings.rows, "Rows of x; default by what is measured")->check(counts);
+    sub->add_option("--runs", settings.runs, "Runs of each input")->check(counts)->capture_default_str();
+    sub->add_option("--inputs", settings.inputs, "Inputs")->check(counts)->capture_default_str();
+    sub->add_option("--columns", settings.n, "N, for rates")->check(counts)->capture_default_str();
+    sub->add_option("--perturbations", settings.perturbations, "Some of: contention cache delay poison")
+        ->check(CLI::IsMember({"contention", "cache", "delay", "poison"}));
   };
   CLI::App* const patterns = app.add_subcommand("patterns", "Patterns of the ordered kernels");
   common(patterns);
   CLI::App* const rates = app.add_subcommand("rates", "How often a run of gptq differs, by partial sums");
   common(rates);
   if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
-  if (kernels::TorchCuda().devices == 0) {
-    std::cerr << "measure_kernel_determinism: " << kernels::TorchCuda().reason << "\n";
-    return 1;
-  }
+  if (kernels::TorchCuda().devices == 0) throw std::runtime_error(kernels::TorchCuda().reason);
   if (settings.rows.empty()) {
     settings.rows = *patterns ? std::vector<std::int64_t>{1, 4, 16, 17, 64, 256, 512, 2048}
                               : std::vector<std::int64_t>{1, 2, 4, 8, 16, 32, 50};
   }
   for (const std::string& option : options) {
     const std::size_t equals = option.find('=');
-    if (equals == std::string::npos) {
-      std::cerr << "measure_kernel_determinism: --option " << option << " is not NAME=VALUE\n";
-      return 2;
-    }
     settings.options[option.substr(0, equals)] = option.substr(equals + 1);
   }
-  try {
-    const ordered_json rows = *patterns ? Patterns(settings) : Rates(settings);
-    if (!settings.json.empty()) {
-      std::ofstream out(settings.json);
-      out << rows.dump(1) << "\n";
-      if (!out.flush()) throw std::runtime_error("cannot write " + settings.json);
-    }
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    std::cerr << "measure_kernel_determinism: " << text.substr(0, text.find('\n')) << "\n";
-    return 1;
-  }
+  const ordered_json rows = *patterns ? Patterns(settings) : Rates(settings);
+  if (settings.json.empty()) return 0;
+  std::ofstream out(settings.json);
+  out << rows.dump(1) << "\n";
+  if (!out.flush()) throw std::runtime_error("cannot write " + settings.json);
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return suites::RunMain("measure_kernel_determinism", [&] { return Run(argc, argv); });
 }

@@ -30,7 +30,7 @@ constexpr std::int64_t kGroupSize = 128;
 
 // Random codes and scales in GPTQ's layout, of the model's down_proj shape: the
 // longest K of its layers, so the most partial sums.
-kernels::QuantizedLinear RandomLinear(const ModelConfig& config, at::Generator& generator) {
+kernels::QuantizedLinear RandomLinear(const ModelSizes& config, at::Generator& generator) {
   kernels::QuantizedLinear linear;
   linear.name = "control";
   linear.format = kernels::Format::kGptq;
@@ -101,7 +101,7 @@ ControlResult FlippedBit(const Generation& generation, int runs) {
 
 }  // namespace
 
-std::vector<ControlResult> RunControls(const ModelConfig& config, const Generation& generation,
+std::vector<ControlResult> RunControls(const ModelSizes& config, const Generation& generation,
                                        const ControlOptions& options) {
   at::Generator generator = at::detail::createCPUGenerator(options.seed);
   const kernels::QuantizedLinear linear = RandomLinear(config, generator);

@@ -30,7 +30,7 @@ struct ControlOptions {
 //   "ordered_twin"          the same numbers in a fixed order: must not
 //   "flipped_logit_bit"     `generation` repeated, the lowest bit of one logit
 //                           flipped in one run: must be found, in that logit
-std::vector<gtest_determinism::ControlResult> RunControls(const ModelConfig& config, const Generation& generation,
+std::vector<gtest_determinism::ControlResult> RunControls(const ModelSizes& config, const Generation& generation,
                                                           const ControlOptions& options);
 
 }  // namespace suites

@@ -1,19 +1,20 @@
 // measure_load --kernel FAMILY MODEL: how long a model takes to load as quant_suites loads it, and how much
 // memory beside its weights.
 
+#include <c10/core/CachingDeviceAllocator.h>
+
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <string>
 
 #include "suites/checkpoint/progress_line.h"
 #include "suites/checkpoint/upload_rates.h"
 #include "suites/int4/engine_loader.h"
+#include "suites/startup/arguments.h"
 #include "suites/startup/openmp_wait.h"
 
 namespace {
@@ -31,6 +32,16 @@ std::uint64_t Status(const std::string& key) {
   return 0;
 }
 
+// Of the device's memory, what tensors hold now and the most that they held.
+void PrintDeviceMemory(const at::Device& device) {
+  using Statistic = c10::CachingAllocator::StatType;
+  const auto statistics = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  const auto& held = statistics.allocated_bytes[static_cast<std::size_t>(Statistic::AGGREGATE)];
+  std::printf("on the device: now %.3f GB, most %.3f GB, on top of what stays: %.3f GB at most\n",
+              static_cast<double>(held.current) / 1e9, static_cast<double>(held.peak) / 1e9,
+              static_cast<double>(held.peak - held.current) / 1e9);
+}
+
 double Gigabytes(std::uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
 int Run(int argc, char** argv) {
@@ -42,14 +53,14 @@ int Run(int argc, char** argv) {
   suites::SuiteOptions options;
   bool cold = false;
   app.add_option("model", model.folder, "Folder")->required()->check(CLI::ExistingDirectory);
-  app.add_option("--kernel", variant.kernel, "marlin, awq, gptq, tinygemm or openvino")->required();
-  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--kernel", variant.kernel, "marlin, awq, gptq, tinygemm or openvino")
+      ->required()
+      ->check(CLI::IsMember({"marlin", "awq", "gptq", "tinygemm", "openvino"}));
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N")
+      ->check(suites::DeviceName())
+      ->capture_default_str();
   app.add_flag("--cold", cold, "With the files dropped from the page cache before");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   variant.id = model.folder.filename().string();
   variant.format = variant.kernel == "openvino" ? "openvino" : "";
   options.provider = "builtin";
@@ -77,6 +88,7 @@ int Run(int argc, char** argv) {
               Gigabytes(before), Gigabytes(peak), Gigabytes(Status("RssAnon")), Gigabytes(Status("RssFile")));
   // What stays are the engine's weights and libtorch; weights that need no repacking stay in the mapped files.
   std::printf("on top of what stays: %.3f GB at most\n", Gigabytes(peak) - Gigabytes(Status("RssAnon")));
+  if (const at::Device device(loaded.device); device.is_cuda()) PrintDeviceMemory(device);
   return 0;
 }
 
@@ -84,11 +96,5 @@ int Run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   suites::LimitOpenMpSpinning(argv);
-  try {
-    return Run(argc, argv);
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    std::cerr << "measure_load: " << text.substr(0, text.find('\n')) << "\n";
-  }
-  return 1;
+  return suites::RunMain("measure_load", [&] { return Run(argc, argv); });
 }

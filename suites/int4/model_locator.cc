@@ -41,7 +41,15 @@ constexpr std::array kWeights = {"model.safetensors", "pytorch_model.bin", "open
 // Whole or in part.
 bool HoldsWeights(const fs::path& folder) {
   const auto there = [&](const char* name) { return Exists(folder / name); };
-  return std::any_of(kWeights.begin(), kWeights.end(), there) || std::any_of(kIndexes.begin(), kIndexes.end(), there);
+  if (std::any_of(kWeights.begin(), kWeights.end(), there) || std::any_of(kIndexes.begin(), kIndexes.end(), there)) {
+    return true;
+  }
+  // AutoGPTQ's name for them: gptq_model-4bit-128g.safetensors.
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().extension() == ".safetensors" && Exists(entry->path())) return true;
+  }
+  return false;
 }
 
 bool IsHexadecimal(std::string_view text) {
@@ -130,8 +138,9 @@ std::vector<std::string> MissingFiles(const fs::path& folder) {
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     if (!Exists(entry->path())) missing.insert(entry->path().filename().string());
   }
-  for (const char* name : kIndexes) {
-    if (!Exists(folder / name)) continue;
+  for (const std::string name : kIndexes) {
+    // A whole file is taken before an index.
+    if (!Exists(folder / name) || Exists(folder / name.substr(0, name.find(".index")))) continue;
     try {
       const nlohmann::json index = ReadJsonFile(folder / name);
       for (const auto& [tensor, file] : index.at("weight_map").items()) {

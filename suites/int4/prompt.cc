@@ -23,7 +23,7 @@ std::string ReadText(const std::filesystem::path& file) {
 void CheckFits(const Tokenizer& tokenizer, const std::filesystem::path& folder) {
   std::error_code error;
   if (!std::filesystem::exists(folder / "config.json", error)) return;
-  const std::int64_t rows = ReadModelConfig(folder).vocab_size;
+  const std::int64_t rows = ReadModelSizes(folder).vocab_size;
   if (tokenizer.vocab_size() <= rows) return;
   throw VariantError((folder / "tokenizer.json").string() + ": does not fit the model: its ids go up to " +
                      std::to_string(tokenizer.vocab_size() - 1) + ", the embedding has " + std::to_string(rows) +

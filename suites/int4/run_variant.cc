@@ -310,7 +310,7 @@ class VariantRun {
     Say("control");
     const Stopwatch stopwatch(record_.cost.control_seconds);
     record_.controls =
-        RunControls(ReadModelConfig(model_.folder), first_,
+        RunControls(ReadModelSizes(model_.folder), first_,
                     {.rows = std::min<std::int64_t>(record_.prompt_length, KindOfDevice(device) == "cuda" ? 16 : 64),
                      .runs = std::max(2, options_.repetitions),
                      .seed = options_.seed,

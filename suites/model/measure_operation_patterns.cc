@@ -28,12 +28,12 @@
 #include "suites/checkpoint/checkpoint.h"
 #include "suites/model/qwen3.h"
 #include "suites/model/random_checkpoint.h"
+#include "suites/startup/arguments.h"
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
 #include <c10/cuda/CUDAStream.h>
 
 #include "gtest_determinism/cuda.h"
 #include "suites/model/cuda/engine.h"
-#include "suites/startup/arguments.h"
 #endif
 
 namespace suites {
@@ -119,6 +119,7 @@ class Measurement {
     measured_pass_ = true;
     if (arguments_.steps > 0) engine_.Generate(prompt(), {.max_tokens = arguments_.steps + 1});
     engine_.SetReplaySink({});
+    CheckOperations();
   }
 
   // (pass, operation) in the order in which they were first seen.
@@ -126,8 +127,18 @@ class Measurement {
   const Row& row(const std::pair<std::string, std::string>& key) const { return rows_.at(key); }
 
  private:
+  void CheckOperations() const {
+    for (const std::string& operation : arguments_.operations) {
+      if (seen_.contains(operation)) continue;
+      std::string known;
+      for (const std::string& name : seen_) known += (known.empty() ? "" : ", ") + name;
+      throw UsageError("--operations: there is no " + operation + "; there are " + known);
+    }
+  }
+
   void Replay(const OpSite& site, const std::function<std::vector<at::Tensor>()>& run,
               const kernels::Int4Matmul* matmul, const at::Tensor& x) {
+    seen_.insert(site.op);
     if (site.layer >= 0 && !layers_.contains(site.layer)) return;
     if (!arguments_.operations.empty() &&
         std::find(arguments_.operations.begin(), arguments_.operations.end(), site.op) == arguments_.operations.end()) {
@@ -167,6 +178,7 @@ class Measurement {
   const Arguments& arguments_;
   Qwen3Engine& engine_;
   std::set<int> layers_;
+  std::set<std::string> seen_;  // operations, measured or not
   Digests digests_;
   bool measured_pass_ = false;  // decode steps, else prefills
   std::map<std::pair<std::string, std::string>, Row> rows_;
@@ -226,9 +238,29 @@ nlohmann::ordered_json Time(const Arguments& arguments, Qwen3Engine& engine) {
   return json;
 }
 
+void CheckKernel(const Arguments& arguments, const std::string& method) {
+  const std::string& family = arguments.options.kernel.family;
+  const std::string& compute = arguments.options.compute;
+  if (method.empty() || compute == "fp32") return;
+  if (family.empty()) {
+    throw UsageError("--kernel: the weights are quantized (" + method +
+                     "); give marlin, awq, gptq or tinygemm, or --compute fp32");
+  }
+  const char* const type = family == "tinygemm" ? "bf16" : "fp16";
+  if (compute != type) throw UsageError("--compute " + compute + ": kernel " + family + " takes " + type + " or fp32");
+}
+
 void Measure(Arguments arguments) {
   if (!arguments.op_libraries.empty()) kernels::OpenOpLibraries(arguments.op_libraries);
   const std::unique_ptr<Checkpoint> checkpoint = Open(arguments);
+  CheckKernel(arguments, checkpoint->config().quantization.method);
+  const int count = static_cast<int>(checkpoint->config().num_hidden_layers);
+  for (const int layer : arguments.layers) {
+    if (layer < 0 || layer >= count) {
+      throw UsageError("--layers: " + std::to_string(layer) + " is not one of the layers 0 to " +
+                       std::to_string(count - 1) + " of this model");
+    }
+  }
 #if defined(GTEST_DETERMINISM_HAVE_CUDA)
   std::size_t free_before = 0;
   if (arguments.options.kernel.device != "cpu") {
@@ -240,7 +272,6 @@ void Measure(Arguments arguments) {
   const Clock::time_point start = Clock::now();
   const std::unique_ptr<Qwen3Engine> engine = Qwen3Engine::Load(*checkpoint, arguments.options);
   const double load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  const int count = static_cast<int>(checkpoint->config().num_hidden_layers);
   if (arguments.layers.empty()) arguments.layers = {0, count / 2, count - 1};
   std::printf("loaded in %.2f s\n", load_seconds);
   nlohmann::ordered_json json;
@@ -304,40 +335,71 @@ void Measure(Arguments arguments) {
 }  // namespace
 }  // namespace suites
 
-int main(int argc, char** argv) {
+namespace {
+
+int Run(int argc, char** argv) {
   suites::Arguments arguments;
   CLI::App app("Measures which operations of a model repeat to the bit, each alone on frozen inputs",
                "measure_operation_patterns");
-  auto* model = app.add_option("--model", arguments.model, "Folder of the model, Hugging Face layout");
-  auto* shape = app.add_option("--shape", arguments.shape, "Random weights of a shape: qwen3-8b")->excludes(model);
+  auto* model = app.add_option("--model", arguments.model, "Folder of the model, Hugging Face layout")
+                    ->check(CLI::ExistingDirectory);
+  auto* shape = app.add_option("--shape", arguments.shape, "Random weights of a shape: qwen3-8b")
+                    ->check(CLI::IsMember({"qwen3-8b"}))
+                    ->excludes(model);
   app.add_option("--format", arguments.format, "Of random weights: awq, gptq, torchao; none: full precision")
+      ->check(CLI::IsMember({"awq", "gptq", "torchao"}))
       ->needs(shape);
-  app.add_option("--kernel", arguments.options.kernel.family, "Family of the INT4 kernel: marlin, awq, gptq, tinygemm");
-  app.add_option("--provider", arguments.options.kernel.provider, "Provider of the INT4 kernel")->capture_default_str();
-  app.add_option("--op-library", arguments.op_libraries, "Op library to open; can be given several times");
-  app.add_option("--device", arguments.options.kernel.device, "cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--compute", arguments.options.compute, "fp16, bf16 or fp32")->capture_default_str();
+  app.add_option("--kernel", arguments.options.kernel.family, "Family of the INT4 kernel: marlin, awq, gptq, tinygemm")
+      ->check(CLI::IsMember({"marlin", "awq", "gptq", "tinygemm"}));
+  app.add_option("--provider", arguments.options.kernel.provider, "Provider of the INT4 kernel")
+      ->check(CLI::IsMember({"auto", "builtin", "aten", "vllm"}))
+      ->capture_default_str();
+  app.add_option("--op-library", arguments.op_libraries, "Op library to open; can be given several times")
+      ->check(CLI::ExistingFile);
+  app.add_option("--device", arguments.options.kernel.device, "cpu, cuda or cuda:N")
+      ->check(suites::DeviceName())
+      ->capture_default_str();
+  app.add_option("--compute", arguments.options.compute, "fp16, bf16 or fp32")
+      ->check(CLI::IsMember({"fp16", "bf16", "fp32"}))
+      ->capture_default_str();
   app.add_option("--max-model-len", arguments.options.max_model_len, "Positions of the KV cache")
+      ->check(CLI::Range(2, 1 << 30).description(""))
       ->capture_default_str();
   app.add_flag("--eager", arguments.options.eager, "Decode without a CUDA graph");
   app.add_option("--attention", arguments.attention, "Backends of attention to replay beside the engine's own")
+      ->check(CLI::IsMember({"flash", "efficient", "math", "cudnn"}))
       ->capture_default_str();
   app.add_option("--layers", arguments.layers, "Layers to look at; default: the first, the middle and the last")
       ->delimiter(',');
   app.add_option("--operations", arguments.operations, "Operations to look at; default: all")->delimiter(',');
-  app.add_option("--prompt-length", arguments.prompt_length, "Tokens of each prompt")->capture_default_str();
-  app.add_option("--steps", arguments.steps, "Decode steps")->capture_default_str();
-  app.add_option("--prefills", arguments.prefills, "Prefills, each of another prompt")->capture_default_str();
-  app.add_option("--runs", arguments.runs, "Runs of each operation at each site; 0: none")->capture_default_str();
-  app.add_option("--timing", arguments.timing, "Also time so many generations, traced and not")->capture_default_str();
+  app.add_option("--prompt-length", arguments.prompt_length, "Tokens of each prompt")
+      ->check(CLI::Range(1, 1 << 30).description(""))
+      ->capture_default_str();
+  app.add_option("--steps", arguments.steps, "Decode steps")
+      ->check(CLI::Range(0, 1 << 30).description(""))
+      ->capture_default_str();
+  app.add_option("--prefills", arguments.prefills, "Prefills, each of another prompt")
+      ->check(CLI::Range(0, 1 << 30).description(""))
+      ->capture_default_str();
+  app.add_option("--runs", arguments.runs, "Runs of each operation at each site; 0: none")
+      ->check(CLI::Range(0, 1 << 30).description(""))
+      ->capture_default_str();
+  app.add_option("--timing", arguments.timing, "Also time so many generations, traced and not")
+      ->check(CLI::Range(0, 1 << 30).description(""))
+      ->capture_default_str();
   app.add_option("--output", arguments.output, "JSON file to write");
   if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
-  try {
-    if (arguments.model.empty() && arguments.shape.empty()) throw std::invalid_argument("give --model or --shape");
-    suites::Measure(arguments);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "measure_operation_patterns: %s\n", error.what());
-    return 1;
+  if (arguments.model.empty() && arguments.shape.empty()) throw suites::UsageError("give --model or --shape");
+  if (arguments.prompt_length + arguments.steps + 1 > arguments.options.max_model_len) {
+    throw suites::UsageError("--prompt-length and --steps need more positions than --max-model-len " +
+                             std::to_string(arguments.options.max_model_len));
   }
+  suites::Measure(arguments);
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return suites::RunMain("measure_operation_patterns", [&] { return Run(argc, argv); });
 }

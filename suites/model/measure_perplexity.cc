@@ -80,23 +80,30 @@ void Measure(const Arguments& arguments) {
 }  // namespace
 }  // namespace suites
 
-int main(int argc, char** argv) {
+namespace {
+
+int Run(int argc, char** argv) {
   suites::Arguments arguments;
   CLI::App app("Measures how well a model predicts a text", "measure_perplexity");
-  app.add_option("--model", arguments.model, "Folder of the model: Hugging Face layout, or OpenVINO IR")->required();
-  app.add_option("--text", arguments.text, "Text file, UTF-8")->required();
+  app.add_option("--model", arguments.model, "Folder of the model: Hugging Face layout, or OpenVINO IR")
+      ->required()
+      ->check(CLI::ExistingDirectory);
+  app.add_option("--text", arguments.text, "Text file, UTF-8")->required()->check(CLI::ExistingFile);
   app.add_option("--compute", arguments.compute, "fp16, bf16 or fp32 (the exact dequantized weights)")
+      ->check(CLI::IsMember({"fp16", "bf16", "fp32"}))
       ->capture_default_str();
-  app.add_option("--kernel", arguments.kernel, "Family of the INT4 kernel: marlin, awq, gptq, tinygemm");
+  app.add_option("--kernel", arguments.kernel, "Family of the INT4 kernel: marlin, awq, gptq, tinygemm")
+      ->check(CLI::IsMember({"marlin", "awq", "gptq", "tinygemm"}));
   app.add_option("--window", arguments.window, "Tokens predicted from one another")
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str();
   if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
-  try {
-    suites::Measure(arguments);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "measure_perplexity: %s\n", error.what());
-    return 1;
-  }
+  suites::Measure(arguments);
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return suites::RunMain("measure_perplexity", [&] { return Run(argc, argv); });
 }

@@ -138,7 +138,7 @@ Engine::Engine(const Checkpoint& checkpoint, const Qwen3Options& options)
   auto dense = [&](const std::string& name) { return checkpoint.Dense(name).to(dtype).contiguous(); };
   embedding_ = dense("model.embed_tokens.weight");
   final_norm_ = dense("model.norm.weight");
-  head_ = config_.tie_word_embeddings ? embedding_ : dense("lm_head.weight");
+  head_ = config_.tie_word_embeddings ? embedding_ : checkpoint.Head(dtype).to(dtype).contiguous();
   layers_.reserve(static_cast<std::size_t>(config_.num_hidden_layers));
   for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";

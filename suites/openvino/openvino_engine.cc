@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <numeric>
 #include <openvino/core/version.hpp>
@@ -13,6 +14,7 @@
 #include <span>
 #include <stdexcept>
 
+#include "suites/checkpoint/json_file.h"
 #include "suites/checkpoint/model_config.h"
 #include "suites/checkpoint/safetensors.h"
 #include "suites/startup/cores.h"
@@ -255,8 +257,11 @@ std::unique_ptr<OpenVinoEngine> OpenVinoEngine::Load(const std::filesystem::path
   const std::filesystem::path file = folder / "openvino_model.xml";
   for (const auto& needed : {file, folder / "openvino_model.bin"}) {
     if (!std::filesystem::is_regular_file(needed)) throw CheckpointError(needed.string() + ": no such file");
+    std::string first(64, '\0');
+    std::ifstream(needed, std::ios::binary).read(first.data(), static_cast<std::streamsize>(first.size()));
+    RefuseLfsPointer(needed, first);
   }
-  const ModelConfig config = ReadModelConfig(folder);
+  const ModelSizes config = ReadModelSizes(folder);
   try {
     const std::shared_ptr<ov::Model> model = TheCore().read_model(file.string());
     const std::int64_t vocab = CheckModel(*model, file);

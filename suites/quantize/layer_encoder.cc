@@ -44,12 +44,32 @@ std::vector<std::uint8_t> ZerosByGroup(const Tile& tile) {  // [groups, rows]
   return zeros;
 }
 
-void PutScales(const Tile& tile, std::int64_t n, std::uint16_t* scales) {  // [K/G, N]
-  for (std::int64_t g = 0; g < tile.groups; ++g) {
-    for (std::int64_t r = 0; r < tile.rows; ++r) {
-      scales[g * n + tile.n0 + r] = tile.scales[r * tile.groups + g].scale;
+// What AWQ and GPTQ have for each group: zero points in words I32 [K/G, N/8], and
+// scales F16 [K/G, N].
+struct GroupTensors {
+  GroupTensors(std::int64_t groups, std::int64_t outputs) : n(outputs), zeros(groups * n / 8), scales(groups * n) {}
+
+  // packed: the words of the tile's zero points, [groups, rows / 8].
+  void Put(const Tile& tile, const std::vector<std::int32_t>& packed) {
+    PutBlock(zeros.data(), n / 8, tile.n0 / 8, packed, tile.rows / 8);
+    for (std::int64_t g = 0; g < tile.groups; ++g) {
+      for (std::int64_t r = 0; r < tile.rows; ++r) {
+        scales[g * n + tile.n0 + r] = tile.scales[r * tile.groups + g].scale;
+      }
     }
   }
+
+  std::int64_t n;
+  Numbers<std::int32_t> zeros;
+  Numbers<std::uint16_t> scales;
+};
+
+// In file order.
+template <class... T>
+std::vector<Bytes> TakeAll(Numbers<T>&... tensors) {
+  std::vector<Bytes> taken;
+  (taken.push_back(tensors.Take()), ...);
+  return taken;
 }
 
 std::uint64_t EightCodes(const std::uint8_t* codes) {
@@ -61,8 +81,7 @@ std::uint64_t EightCodes(const std::uint8_t* codes) {
 // Words of I32 [K, N/8]: eight outputs of one input each, in AWQ's order.
 class AwqEncoder final : public LayerEncoder {
  public:
-  AwqEncoder(std::int64_t k, std::int64_t n, std::int64_t group)
-      : n_(n), words_(k * n / 8), zeros_(k / group * n / 8), scales_(k / group * n) {}
+  AwqEncoder(std::int64_t k, std::int64_t n, std::int64_t group) : n_(n), words_(k * n / 8), groups_(k / group, n) {}
 
   void Put(const Tile& tile) override {
     constexpr std::int64_t kInputs = 64;
@@ -82,31 +101,22 @@ class AwqEncoder final : public LayerEncoder {
         for (std::int64_t w = 0; w < tile.rows / 8; ++w) out[w] = block[w * kInputs + i];
       }
     }
-    PutBlock(zeros_.data(), n_ / 8, tile.n0 / 8, kernels::PackAwq(ZerosByGroup(tile), tile.groups, tile.rows),
-             tile.rows / 8);
-    PutScales(tile, n_, scales_.data());
+    groups_.Put(tile, kernels::PackAwq(ZerosByGroup(tile), tile.groups, tile.rows));
   }
 
-  std::vector<Bytes> Take() override {
-    std::vector<Bytes> tensors;
-    tensors.push_back(words_.Take());
-    tensors.push_back(zeros_.Take());
-    tensors.push_back(scales_.Take());
-    return tensors;
-  }
+  std::vector<Bytes> Take() override { return TakeAll(words_, groups_.zeros, groups_.scales); }
 
  private:
   std::int64_t n_;
   Numbers<std::uint32_t> words_;
-  Numbers<std::int32_t> zeros_;
-  Numbers<std::uint16_t> scales_;
+  GroupTensors groups_;
 };
 
 // Words of I32 [K/8, N]: eight inputs of one output each, in order.
 class GptqEncoder final : public LayerEncoder {
  public:
   GptqEncoder(std::int64_t k, std::int64_t n, std::int64_t group)
-      : n_(n), g_idx_(k), words_(k * n / 8), zeros_(k / group * n / 8), scales_(k / group * n) {
+      : n_(n), g_idx_(k), words_(k * n / 8), groups_(k / group, n) {
     for (std::int64_t i = 0; i < k; ++i) g_idx_[i] = static_cast<std::int32_t>(i / group);
   }
 
@@ -121,26 +131,16 @@ class GptqEncoder final : public LayerEncoder {
         out[r] = static_cast<std::uint32_t>(x | (x >> 16));
       }
     }
-    PutBlock(zeros_.data(), n_ / 8, tile.n0 / 8,
-             kernels::PackGptqZeros(ZerosByGroup(tile), tile.groups, tile.rows, /*v1=*/true), tile.rows / 8);
-    PutScales(tile, n_, scales_.data());
+    groups_.Put(tile, kernels::PackGptqZeros(ZerosByGroup(tile), tile.groups, tile.rows, /*v1=*/true));
   }
 
-  std::vector<Bytes> Take() override {
-    std::vector<Bytes> tensors;
-    tensors.push_back(g_idx_.Take());
-    tensors.push_back(words_.Take());
-    tensors.push_back(zeros_.Take());
-    tensors.push_back(scales_.Take());
-    return tensors;
-  }
+  std::vector<Bytes> Take() override { return TakeAll(g_idx_, words_, groups_.zeros, groups_.scales); }
 
  private:
   std::int64_t n_;
   Numbers<std::int32_t> g_idx_;
   Numbers<std::uint32_t> words_;
-  Numbers<std::int32_t> zeros_;
-  Numbers<std::uint16_t> scales_;
+  GroupTensors groups_;
 };
 
 // The tiles of kernels::PackTorchaoTile(): word [n / 8][k / 128][4 (n % 8) + p][j]
@@ -185,12 +185,7 @@ class TorchaoEncoder final : public LayerEncoder {
     }
   }
 
-  std::vector<Bytes> Take() override {
-    std::vector<Bytes> tensors;
-    tensors.push_back(words_.Take());
-    tensors.push_back(scales_.Take());
-    return tensors;
-  }
+  std::vector<Bytes> Take() override { return TakeAll(words_, scales_); }
 
  private:
   std::int64_t padded_k_, n_;
@@ -221,13 +216,7 @@ class OpenVinoEncoder final : public LayerEncoder {
     }
   }
 
-  std::vector<Bytes> Take() override {
-    std::vector<Bytes> tensors;
-    tensors.push_back(codes_.Take());
-    tensors.push_back(zeros_.Take());
-    tensors.push_back(scales_.Take());
-    return tensors;
-  }
+  std::vector<Bytes> Take() override { return TakeAll(codes_, zeros_, scales_); }
 
  private:
   Numbers<std::uint8_t> codes_, zeros_;

@@ -42,9 +42,13 @@ int Run(int argc, char** argv) {
   std::uint64_t seed = 42;
   quantize::QuantizeOptions options;
   CLI::Option* model_option = app.add_option("--model", model, "Folder of the full-precision checkpoint");
-  app.add_option("--format", format, "awq, gptq, torchao or openvino")->required();
+  app.add_option("--format", format, "awq, gptq, torchao or openvino")
+      ->required()
+      ->check(CLI::IsMember({"awq", "gptq", "torchao", "openvino"}));
   app.add_option("--output", output, "Folder to write; it must be empty or not exist, unless --overwrite")->required();
-  app.add_option("--group-size", options.group_size, "Inputs that share a scale: 32, 64 or 128")->capture_default_str();
+  app.add_option("--group-size", options.group_size, "Inputs that share a scale: 32, 64 or 128")
+      ->check(CLI::IsMember({32, 64, 128}))
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "0: as many as there are cores; the bytes do not depend on it")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -60,15 +64,14 @@ int Run(int argc, char** argv) {
   app.add_option("--shape", shape,
                  "With --random: qwen3-0.6b, -1.7b, -4b, -8b, -14b, -32b, or hidden=256,intermediate=1024,layers=2,"
                  "heads=4,kv_heads=2,head_dim=64,vocab=512,tied=1,positions=4096")
+      ->check(suites::ReadBy([](const std::string& text) { quantize::ParseShape(text); }))
       ->needs(random_option)
       ->capture_default_str();
   app.add_option("--seed", seed, "With --random")->needs(random_option)->capture_default_str();
   if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
 
-  const auto parsed = quantize::ParseOutputFormat(format);
-  if (!parsed) throw std::invalid_argument("--format " + format + " is not one of awq, gptq, torchao, openvino");
-  if (!random && model.empty()) throw std::invalid_argument("give --model FOLDER, or --random --shape SHAPE");
-  options.format = *parsed;
+  if (!random && model.empty()) throw suites::UsageError("give --model FOLDER, or --random --shape SHAPE");
+  options.format = quantize::ParseOutputFormat(format).value();
   options.progress = ShowProgress;
 
   const auto start = std::chrono::steady_clock::now();
@@ -89,14 +92,12 @@ int Run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { interrupted = true; });
-  try {
-    return Run(argc, argv);
-  } catch (const std::bad_alloc&) {
-    ClearProgress();
-    std::cerr << "quantize_checkpoint: out of memory\n";
-  } catch (const std::exception& error) {
-    ClearProgress();
-    std::cerr << "quantize_checkpoint: " << error.what() << "\n";
-  }
-  return 1;
+  return suites::RunMain("quantize_checkpoint", [&] {
+    try {
+      return Run(argc, argv);
+    } catch (...) {
+      ClearProgress();
+      throw;
+    }
+  });
 }

@@ -244,7 +244,7 @@ constexpr KnownShape kKnownShapes[] = {
 [[noreturn]] void FailShape(const std::string& reason) {
   std::string names;
   for (const KnownShape& shape : kKnownShapes) names += std::string(shape.name) + ", ";
-  throw CheckpointError("--shape " + reason + "; give one of " + names +
+  throw CheckpointError(reason + "; give one of " + names +
                         "or sizes such as hidden=256,intermediate=1024,layers=2,heads=4,kv_heads=2,head_dim=64,"
                         "vocab=512,tied=1,positions=4096");
 }

@@ -5,7 +5,9 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -64,7 +66,95 @@ bool IsWord(std::string_view character) {
                      nullptr) >= 0;
 }
 
+[[noreturn]] void FailToken(const std::string& what, const Json& entry, const std::string& reason) {
+  throw CheckpointError(what + ": " + Quoted(entry.dump(-1, ' ', true)) + ": " + reason);
+}
+
+// All but its id.
+AddedToken ParseToken(const std::string& what, const Json& entry) {
+  if (!entry.is_object()) FailToken(what, entry, "not an object");
+  const auto flag = [&](const char* key, bool missing) {
+    const auto value = entry.find(key);
+    if (value == entry.end()) return missing;
+    if (!value->is_boolean()) FailToken(what, entry, std::string(key) + " is not true or false");
+    return value->get<bool>();
+  };
+  const auto content = entry.find("content");
+  if (content == entry.end() || !content->is_string()) FailToken(what, entry, "no content");
+  AddedToken token;
+  token.content = content->get<std::string>();
+  token.special = flag("special", false);
+  token.normalized = flag("normalized", !token.special);
+  token.lstrip = flag("lstrip", false);
+  token.rstrip = flag("rstrip", false);
+  token.single_word = flag("single_word", false);
+  return token;
+}
+
+// The tokens that a tokenizer_config.json calls special, by name or in a list.
+std::vector<AddedToken> SpecialTokensOf(const std::string& file, const Json& config) {
+  std::vector<AddedToken> tokens;
+  const auto add = [&](const Json& entry) {
+    if (entry.is_object() && entry.contains("content")) {
+      tokens.push_back(ParseToken(file + ": special tokens", entry));
+    } else if (entry.is_string()) {
+      tokens.push_back({.content = entry.get<std::string>()});
+    } else {
+      return;
+    }
+    tokens.back().special = true;
+  };
+  for (const char* name :
+       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    if (const auto token = config.find(name); token != config.end()) add(*token);
+  }
+  for (const char* name : {"additional_special_tokens", "extra_special_tokens"}) {
+    const auto list = config.find(name);
+    if (list == config.end() || !list->is_structured()) continue;
+    for (const Json& token : *list) add(token);
+  }
+  return tokens;
+}
+
 }  // namespace
+
+void AddTokensOfConfig(const std::string& file, const Json& config,
+                       const std::unordered_map<std::string, std::int32_t>& vocabulary,
+                       std::vector<AddedToken>& tokens) {
+  const auto with = [&](const std::string& content) {
+    return std::find_if(tokens.begin(), tokens.end(), [&](const AddedToken& t) { return t.content == content; });
+  };
+  const auto add = [&](AddedToken token) {
+    if (token.content.empty()) return;
+    if (const auto known = with(token.content); known != tokens.end()) {
+      token.id = known->id;
+      *known = std::move(token);
+      return;
+    }
+    const auto word = vocabulary.find(token.content);
+    token.id = static_cast<std::int64_t>(vocabulary.size());
+    for (const AddedToken& other : tokens) token.id = std::max(token.id, other.id + 1);
+    if (word != vocabulary.end()) token.id = word->second;
+    tokens.push_back(std::move(token));
+  };
+  const auto decoder = config.find("added_tokens_decoder");
+  if (decoder != config.end() && !decoder->is_null()) {
+    if (!decoder->is_object()) throw CheckpointError(file + ": added_tokens_decoder is not an object");
+    std::map<std::uint64_t, const Json*> by_id;
+    for (const auto& [key, entry] : decoder->items()) {
+      std::uint64_t id = 0;
+      const auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), id);
+      if (problem != std::errc() || end != key.data() + key.size()) {
+        throw CheckpointError(file + ": added_tokens_decoder: " + Quoted(key) + " is not a token id");
+      }
+      by_id[id] = &entry;
+    }
+    for (const auto& [id, entry] : by_id) add(ParseToken(file + ": added_tokens_decoder", *entry));
+  }
+  for (AddedToken& token : SpecialTokensOf(file, config)) {
+    if (with(token.content) == tokens.end()) add(std::move(token));
+  }
+}
 
 std::vector<AddedToken> ReadAddedTokens(const std::string& file, const Json& tokenizer) {
   std::vector<AddedToken> tokens;
@@ -72,31 +162,14 @@ std::vector<AddedToken> ReadAddedTokens(const std::string& file, const Json& tok
   if (list == tokenizer.end() || list->is_null()) return tokens;
   if (!list->is_array()) throw CheckpointError(file + ": added_tokens is not a list");
   for (const Json& entry : *list) {
-    const auto fail = [&](const std::string& reason) {
-      throw CheckpointError(file + ": added_tokens: " + Quoted(entry.dump(-1, ' ', true)) + ": " + reason);
-    };
-    if (!entry.is_object()) fail("not an object");
-    const auto flag = [&](const char* key, bool missing) {
-      const auto value = entry.find(key);
-      if (value == entry.end()) return missing;
-      if (!value->is_boolean()) fail(std::string(key) + " is not true or false");
-      return value->get<bool>();
-    };
+    const std::string what = file + ": added_tokens";
+    AddedToken token = ParseToken(what, entry);
     const auto id = entry.find("id");
-    const auto content = entry.find("content");
     if (id == entry.end() || !id->is_number_unsigned() ||
         id->get<std::uint64_t>() > std::numeric_limits<std::int32_t>::max()) {
-      fail("no id");
+      FailToken(what, entry, "no id");
     }
-    if (content == entry.end() || !content->is_string()) fail("no content");
-    AddedToken token;
     token.id = id->get<std::int64_t>();
-    token.content = content->get<std::string>();
-    token.special = flag("special", false);
-    token.normalized = flag("normalized", !token.special);
-    token.lstrip = flag("lstrip", false);
-    token.rstrip = flag("rstrip", false);
-    token.single_word = flag("single_word", false);
     if (!token.content.empty()) tokens.push_back(std::move(token));
   }
   return tokens;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace suites {
@@ -25,6 +26,14 @@ struct AddedToken {
 
 // "added_tokens" of `file`. Throws CheckpointError.
 std::vector<AddedToken> ReadAddedTokens(const std::string& file, const nlohmann::json& tokenizer);
+
+// Those of `file`, a tokenizer_config.json, as transformers adds them to a tokenizer that has
+// `vocabulary` and `tokens`: an entry of "added_tokens_decoder" takes the place of a token
+// with its content, or the next free id, whatever id it names; a special token that is not
+// known ("pad_token", "additional_special_tokens") takes the next free id. Throws CheckpointError.
+void AddTokensOfConfig(const std::string& file, const nlohmann::json& config,
+                       const std::unordered_map<std::string, std::int32_t>& vocabulary,
+                       std::vector<AddedToken>& tokens);
 
 // Finds tokens in a text: leftmost, then longest, as Hugging Face does.
 class AddedTokenFinder {

@@ -46,14 +46,17 @@ struct Tokenizer::Impl {
     bool special = false;
   };
 
-  Impl(const std::string& file, const Json& json)
+  // `config`: of `config_file`, an object.
+  Impl(const std::string& file, const Json& json, const std::string& config_file, const Json& config)
       : bpe(file, json.contains("model") ? json["model"] : Json()), regex(ReadPreTokenizer(file, json)) {
     nfc = ReadNormalizer(file, json);
     CheckRest(file, json);
     for (const auto& [text, id] : bpe.vocabulary()) Name(text, id, false);
     std::vector<AddedToken> raw;
     std::vector<AddedToken> normalized;
-    for (AddedToken& token : ReadAddedTokens(file, json)) {
+    std::vector<AddedToken> added = ReadAddedTokens(file, json);
+    AddTokensOfConfig(config_file, config, bpe.vocabulary(), added);
+    for (AddedToken& token : added) {
       const auto in_vocabulary = bpe.vocabulary().find(token.content);
       if (in_vocabulary != bpe.vocabulary().end() && in_vocabulary->second != token.id) {
         throw CheckpointError(file + ": added token " + Quoted(token.content) + " has id " + std::to_string(token.id) +
@@ -143,7 +146,14 @@ Tokenizer Tokenizer::Open(const std::filesystem::path& folder) {
   }
   const Json json = ReadJsonFile(path);
   if (!json.is_object()) throw CheckpointError(path.string() + ": not a JSON object");
-  return Tokenizer(std::make_unique<Impl>(path.string(), json));
+  const auto config_path = folder / "tokenizer_config.json";
+  Json config = Json::object();
+  if (std::filesystem::exists(config_path, error)) config = ReadJsonFile(config_path);
+  if (!config.is_object()) throw CheckpointError(config_path.string() + ": not a JSON object");
+  if (Flag(config, "add_prefix_space", false)) {
+    throw CheckpointError(config_path.string() + ": add_prefix_space is not built");
+  }
+  return Tokenizer(std::make_unique<Impl>(path.string(), json, config_path.string(), config));
 }
 
 std::vector<std::int64_t> Tokenizer::Encode(std::string_view text) const {

@@ -115,8 +115,11 @@ class Recorder final : public Perturbation {
     if (fails) throw std::runtime_error("cannot " + name_);
     log_.push_back("+" + name_ + std::to_string(run) + "/" + std::to_string(seed));
   }
-  void Undo() override { log_.push_back("-" + name_); }
-  bool fails = false;
+  void Undo() override {
+    log_.push_back("-" + name_);
+    if (fails_to_undo) throw std::runtime_error("cannot undo " + name_);
+  }
+  bool fails = false, fails_to_undo = false;
 
  private:
   std::string name_;
@@ -152,6 +155,29 @@ TEST(PerturbationTest, UndoneWhereARunOrALaterOneThrows) {
   EXPECT_EQ(broken.outcome, Outcome::kError);
   EXPECT_EQ(broken.reason, "run 1 threw: cannot b");
   EXPECT_THAT(log, ElementsAre("+a1/1", "-a"));
+}
+
+TEST(PerturbationTest, AnUndoThatThrowsEndsTheRunsAndTheOthersAreUndone) {
+  std::vector<std::string> log;
+  const auto a = std::make_shared<Recorder>("a", log);
+  const auto b = std::make_shared<Recorder>("b", log);
+  b->fails_to_undo = true;
+  const Options options{.runs = 3, .perturbations = Perturbations{a, b}, .seed = 1};
+  const Report alone = RunRepeated([] { return 1; }, options);
+  EXPECT_EQ(alone.outcome, Outcome::kError);
+  EXPECT_EQ(alone.reason, "run 1 threw: cannot undo b");
+  EXPECT_THAT(log, ElementsAre("+a1/1", "+b1/1", "-b", "-a"));
+  // What the run threw comes first.
+  int run = 0;
+  const Report after = RunRepeated([&run] { return ++run == 2 ? throw std::runtime_error("x") : 1; }, options);
+  EXPECT_EQ(after.reason, "run 1 threw: x");
+  EXPECT_EQ(log.back(), "-a");
+  // And what a later Apply() threw.
+  const auto c = std::make_shared<Recorder>("c", log);
+  c->fails = true;
+  const Report applying = RunRepeated([] { return 1; }, {.runs = 3, .perturbations = Perturbations{a, b, c}});
+  EXPECT_EQ(applying.reason, "run 1 threw: cannot c");
+  EXPECT_EQ(log.back(), "-a");
 }
 
 }  // namespace

@@ -2,14 +2,10 @@
 // shapes that each have a reason.
 #include <ATen/Context.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/full.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
-#include <ostream>
 #include <string>
 #include <vector>
 
@@ -18,30 +14,12 @@
 #include "kernels/cuda/stream_plan.h"
 #include "kernels/int4_matmul.h"
 #include "kernels/torch_cuda.h"
+#include "tests/kernels/accuracy_cases.h"
 #include "tests/kernels/random_layer.h"
 #include "tests/kernels/reference.h"
 
 namespace kernels {
 namespace {
-
-struct Shape {
-  const char* reason;
-  std::int64_t m, k, n, group_size = 128;
-};
-
-struct Case {
-  const char* name;
-  const char* family;
-  Format format;
-  Shape shape;
-  bool desc_act = false;
-  bool batch_invariant = false;
-};
-
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.name << " " << c.shape.reason << " [" << c.shape.m << ", " << c.shape.k << "] x [" << c.shape.k << ", "
-       << c.shape.n << "]";
-}
 
 const Shape kShapes[] = {
     {"OneGroup", 1, 128, 64},
@@ -115,18 +93,11 @@ const Shape kLongShapes[] = {
 
 std::vector<Case> Cases() {
   std::vector<Case> cases;
-  const auto add_builtin = [&](const Shape& shape) {
-    cases.push_back({"marlin_from_awq", "marlin", Format::kAwq, shape});
-    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape});
-    cases.push_back({"awq", "awq", Format::kAwq, shape});
-    cases.push_back({"gptq", "gptq", Format::kGptq, shape});
-  };
   for (const Shape& shape : kShapes) {
-    add_builtin(shape);
-    cases.push_back({"tinygemm_from_tiles", "tinygemm", Format::kTorchaoTilePacked, shape});
-    cases.push_back({"tinygemm_from_plain", "tinygemm", Format::kTorchaoPlain, shape});
+    AddBuiltin(shape, cases);
+    AddTinygemm(shape, cases);
   }
-  for (const Shape& shape : kBuiltinShapes) add_builtin(shape);
+  for (const Shape& shape : kBuiltinShapes) AddBuiltin(shape, cases);
   for (const Shape& shape : kLongShapes) {
     cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape});
     cases.push_back({"awq", "awq", Format::kAwq, shape});
@@ -135,17 +106,19 @@ std::vector<Case> Cases() {
   for (const Shape& shape : kBuiltinShapes) cases.push_back({"invariant", "awq", Format::kAwq, shape, false, true});
   for (const Shape& shape : {Shape{"DescActOneRow", 1, 512, 72}, Shape{"DescActTiles", 33, 512, 72},
                              Shape{"DescActDequantized", 300, 512, 72}, Shape{"DescActGroupsOf8", 9, 80, 24, 8}}) {
-    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape, true});
-    cases.push_back({"gptq", "gptq", Format::kGptq, shape, true});
+    AddDescAct(shape, cases);
   }
   return cases;
 }
 
-Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Tensor& x, WeightRounding rounding) {
+// `ordered`: of gptq's twin.
+Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Tensor& x, WeightRounding rounding,
+                       bool ordered = false) {
   const std::string family = c.family;
   if (family == "tinygemm") return TinygemmReference(layer, x);
   const cuda::Family kernel = family == "marlin" ? cuda::Family::kMarlin
                               : family == "awq"  ? cuda::Family::kAwq
+                              : ordered          ? cuda::Family::kGptqOrdered
                                                  : cuda::Family::kGptq;
   const cuda::Plan plan =
       cuda::PlanOn(x.device(), kernel, x.size(0), layer.k, layer.n, layer.group_size, c.batch_invariant);
@@ -159,7 +132,7 @@ Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Te
       const std::int64_t units = (layer.k + cuda::kUnitK - 1) / cuda::kUnitK;
       const std::int64_t warp_units = (units + cuda::kSharers - 1) / cuda::kSharers;
       if (integers) rounding = WeightRounding::kNone;
-      if (kernel == cuda::Family::kGptq) {
+      if (family == "gptq") {
         return TensorCoreSplitKReference(layer, x, rounding, {cuda::kUnitK, 1 + groups});
       }
       return TensorCoreReference(layer, x, rounding, {cuda::kUnitK, 1 + groups * warp_units + cuda::kSharers});
@@ -179,12 +152,8 @@ class CudaAccuracy : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
-    const Case& c = GetParam();
-    layer_ = RandomLayer(c.format,
-                         {.k = c.shape.k, .n = c.shape.n, .group_size = c.shape.group_size, .desc_act = c.desc_act},
-                         /*seed=*/7);
-    const at::ScalarType dtype = std::string(c.family) == "tinygemm" ? at::kBFloat16 : at::kHalf;
-    x_ = RandomActivations(c.shape.m, c.shape.k, dtype, /*seed=*/8).to(at::kCUDA);
+    layer_ = LayerOf(GetParam());
+    x_ = ActivationsOf(GetParam()).to(at::kCUDA);
     kernel_ = MakeInt4Matmul(Request("cuda"), layer_);
   }
 
@@ -200,9 +169,10 @@ class CudaAccuracy : public testing::TestWithParam<Case> {
 };
 
 TEST_P(CudaAccuracy, WithinTheDerivedBound) {
-  const Reference exact = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kExact);
-  const Reference rounded = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kToHalf);
-  for (const at::Tensor& y : {kernel_->Forward(x_), kernel_->ForwardOrdered(x_)}) {
+  for (const bool ordered : {false, true}) {
+    const Reference exact = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kExact, ordered);
+    const Reference rounded = ReferenceFor(GetParam(), layer_, x_, WeightRounding::kToHalf, ordered);
+    const at::Tensor y = ordered ? kernel_->ForwardOrdered(x_) : kernel_->Forward(x_);
     EXPECT_EQ(y.scalar_type(), x_.scalar_type());
     EXPECT_EQ(y.device(), x_.device());
     EXPECT_TRUE(y.is_contiguous());
@@ -236,16 +206,7 @@ TEST_P(CudaAccuracy, SeesWhatIsLeftOut) {
   EXPECT_NE(FirstOutside(kernel_->Forward(without), reference), "");
 }
 
-std::string CaseName(const testing::TestParamInfo<Case>& info) {
-  return std::string(info.param.name) + "_" + info.param.shape.reason;
-}
 INSTANTIATE_TEST_SUITE_P(Kernels, CudaAccuracy, testing::ValuesIn(Cases()), CaseName);
-
-struct FamilyAndFormat {
-  const char* family;
-  Format format;
-};
-void PrintTo(const FamilyAndFormat& param, std::ostream* out) { *out << param.family; }
 
 class CudaSpecialValues : public testing::TestWithParam<FamilyAndFormat> {
  protected:
@@ -260,39 +221,14 @@ class CudaSpecialValues : public testing::TestWithParam<FamilyAndFormat> {
 };
 
 TEST_P(CudaSpecialValues, NanAndInfinityStayInTheirRow) {
-  for (const std::int64_t m : {3, 20, 300}) {
-    const at::Tensor clean = RandomActivations(m, kK, at::kHalf, 10);
-    at::Tensor x = clean.clone();
-    x[0][200] = std::numeric_limits<float>::quiet_NaN();
-    x[1][3] = std::numeric_limits<float>::infinity();
-    const at::Tensor reference = x.to(at::kDouble).matmul(Dequantize(layer_).to(at::kDouble));
-    const at::Tensor y = kernel_->ForwardOrdered(x.to(at::kCUDA)).cpu();
-    const at::Tensor plain = kernel_->ForwardOrdered(clean.to(at::kCUDA)).cpu();
-    for (std::int64_t n = 0; n < kN; ++n) {
-      EXPECT_TRUE(std::isnan(y[0][n].item<float>())) << n;
-      const double expected = reference[1][n].item<double>();
-      const float actual = y[1][n].item<float>();
-      EXPECT_EQ(std::isnan(actual), std::isnan(expected)) << n;
-      if (!std::isnan(expected)) {
-        EXPECT_EQ(actual, expected) << n;
-      }
-    }
-    EXPECT_TRUE(y.narrow(0, 2, m - 2).equal(plain.narrow(0, 2, m - 2)));
-  }
+  for (const std::int64_t m : {3, 20, 300}) ExpectNanAndInfinityInTheirRows(*kernel_, layer_, m, at::kCUDA);
 }
 
 TEST_P(CudaSpecialValues, MinusZeroGivesPlusZero) {
-  for (const std::int64_t m : {5, 20, 300}) {
-    const at::Tensor y = kernel_->Forward(at::full({m, kK}, -0.0, at::kHalf).to(at::kCUDA)).cpu();
-    for (std::int64_t i = 0; i < y.numel(); ++i) ASSERT_EQ(y.const_data_ptr<at::Half>()[i].x, 0) << m << " " << i;
-  }
+  for (const std::int64_t m : {5, 20, 300}) ExpectPlusZeroOfMinusZero(*kernel_, m, at::kCUDA);
 }
 
-TEST_P(CudaSpecialValues, NoRowsGiveAnEmptyResult) {
-  const at::Tensor y = kernel_->Forward(at::empty({0, kK}, at::TensorOptions().dtype(at::kHalf).device(at::kCUDA)));
-  EXPECT_EQ(y.size(0), 0);
-  EXPECT_EQ(y.size(1), kN);
-}
+TEST_P(CudaSpecialValues, NoRowsGiveAnEmptyResult) { ExpectNoRowsOfNoRows(*kernel_, at::kCUDA); }
 
 // A view that begins at an odd element: 16-byte loads would not do.
 TEST_P(CudaSpecialValues, InputsNeedNoAlignment) {
@@ -305,10 +241,7 @@ TEST_P(CudaSpecialValues, InputsNeedNoAlignment) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, CudaSpecialValues,
-                         testing::Values(FamilyAndFormat{"marlin", Format::kAwq}, FamilyAndFormat{"awq", Format::kAwq},
-                                         FamilyAndFormat{"gptq", Format::kGptq}),
-                         [](const auto& info) { return std::string(info.param.family); });
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaSpecialValues, OwnFamilies(), FamilyName);
 
 }  // namespace
 }  // namespace kernels

@@ -139,7 +139,7 @@ constexpr std::pair<std::int64_t, std::int64_t> kShapes[] = {{4096, 6144},  {409
                                                              {256, 200000}, {64, 1032}};
 
 TEST(Plan, SplitsCoverKOnce) {
-  for (const Family family : {Family::kMarlin, Family::kAwq, Family::kGptq}) {
+  for (const Family family : {Family::kMarlin, Family::kAwq, Family::kGptq, Family::kGptqOrdered}) {
     for (const auto& [k, n] : kShapes) {
       for (const int sms : {1, 108, kH100, 192}) {
         for (const std::int64_t m : {1, 8, 9, 16, 17, 32, 33, 50, 64, 65, 256}) {
@@ -185,16 +185,14 @@ TEST(Plan, AStreamTakesEachStripOnce) {
               next = end;
             }
             EXPECT_EQ(next, strips);
-            const Sums sums = family == Family::kMarlin ? Sums::kFloat : Sums::kHalfOrdered;
-            const StreamShape shape = StreamShapeFor(plan.row_blocks, sums, m, k, n, group, plan.blocks, limit);
-            EXPECT_LE(shape.shared_bytes, limit);
-            EXPECT_EQ(shape.shared_bytes % 16, 0);
-            EXPECT_GE(shape.x_buffers,
-                      std::min(2, (StreamPartUnits(shape.units) + shape.piece_units - 1) / shape.piece_units));
-            EXPECT_LE(shape.x_buffers, 32) << "a lane for each barrier";
-            EXPECT_LE(
-                StreamShapeFor(plan.row_blocks, Sums::kHalfArrival, m, k, n, group, plan.blocks, limit).shared_bytes,
-                limit);
+            for (const Sums sums : {Sums::kFloat, Sums::kHalfOrdered, Sums::kHalfArrival}) {
+              const StreamShape shape = StreamShapeFor(plan.row_blocks, sums, m, k, n, group, plan.blocks, limit);
+              EXPECT_LE(shape.shared_bytes, limit);
+              EXPECT_EQ(shape.shared_bytes % 16, 0);
+              EXPECT_GE(shape.x_buffers,
+                        std::min(2, (StreamPartUnits(shape.units) + shape.piece_units - 1) / shape.piece_units));
+              EXPECT_LE(shape.x_buffers, 32) << "a lane for each barrier";
+            }
           }
         }
       }
@@ -220,7 +218,9 @@ TEST(Plan, PathsByRows) {
   EXPECT_EQ(PlanFor(Family::kAwq, 256, 4096, 4096, kH100).path, Path::kTile);
   EXPECT_EQ(PlanFor(Family::kMarlin, 257, 4096, 4096, kH100).path, Path::kDequantize);
   EXPECT_EQ(PlanFor(Family::kGptq, 50, 4096, 4096, kH100).path, Path::kSlices);
-  EXPECT_EQ(PlanFor(Family::kGptq, 51, 4096, 4096, kH100).path, Path::kDequantize);
+  EXPECT_EQ(PlanFor(Family::kGptq, 51, 4096, 4096, kH100).path, Path::kTile);
+  EXPECT_EQ(PlanFor(Family::kGptqOrdered, 17, 4096, 4096, kH100).path, Path::kTile);
+  EXPECT_EQ(PlanFor(Family::kGptqOrdered, 16, 4096, 4096, kH100).path, Path::kStream);
   EXPECT_EQ(PlanFor(Family::kGptq, 16, 4096, 4096, kH100).path, Path::kStream);
   EXPECT_EQ(PlanFor(Family::kGptq, 17, 12288, 4096, kH100).splits, 96);
   EXPECT_EQ(NameOf(PlanFor(Family::kGptq, 17, 12288, 4096, kH100)), "slices of 128 rows of K");
@@ -236,6 +236,7 @@ TEST(WgmmaPlan, IsForDevicesThatHaveIt) {
   EXPECT_EQ(PlanFor(Family::kAwq, 4000, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
   EXPECT_EQ(PlanFor(Family::kGptq, 51, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
   EXPECT_EQ(PlanFor(Family::kGptq, 50, 4096, 4096, kH100, kHopper).path, Path::kSlices);
+  EXPECT_EQ(PlanFor(Family::kGptqOrdered, 17, 4096, 4096, kH100, kHopper).path, Path::kWgmma);
   EXPECT_EQ(PlanFor(Family::kMarlin, 16, 4096, 4096, kH100, kHopper).path, Path::kStream);
   EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, 80).path, Path::kTile);
   EXPECT_EQ(PlanFor(Family::kMarlin, 64, 4096, 4096, kH100, kHopper, 48).path, Path::kTile) << "groups of 48";

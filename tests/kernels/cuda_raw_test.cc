@@ -5,13 +5,18 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/ones.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <ostream>
 #include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/layout.h"
@@ -29,50 +34,90 @@ constexpr std::int16_t kSentinel = 0x7EEF;  // a NaN that no finite input gives
 struct Case {
   const char* name;
   Family family;
-  bool ordered;
 };
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 at::TensorOptions On(at::ScalarType dtype) { return at::TensorOptions().dtype(dtype).device(at::kCUDA); }
 
+// A layer whose every sum is exact, in any order and with the sums of slices rounded
+// to half: codes and zero points are integers, a column's scale is a power of two and
+// an input is -1, 0 (three of four) or 1, so that no sum comes near 2^11 steps.
+struct Layer {
+  at::Tensor words, zeros, scales;  // on the device
+  at::Tensor weights;               // F64 [k, n]
+};
+const Layer& LayerOf(int k, int n, int group) {
+  static std::map<std::tuple<int, int, int>, Layer> made;
+  Layer& layer = made[{k, n, group}];
+  if (layer.words.defined()) return layer;
+  const int padded = static_cast<int>(RoundUp(n, kMarlinColumns)), groups = k / group;
+  const std::int64_t padded_k = RoundUp(k, kTileK);
+  Random random(1);
+  at::Tensor words = at::zeros({padded * padded_k / 8}, at::kInt), zeros = at::empty({groups, padded}, at::kByte);
+  at::Tensor scales = at::zeros({groups, padded}, at::kFloat);
+  layer.weights = at::empty({k, n}, at::kDouble);
+  auto* const word = reinterpret_cast<std::uint32_t*>(words.mutable_data_ptr<std::int32_t>());
+  for (std::int64_t i = 0; i < words.numel(); ++i) word[i] = static_cast<std::uint32_t>(random.Next() >> 32);
+  auto* const zero = zeros.mutable_data_ptr<std::uint8_t>();
+  for (std::int64_t i = 0; i < zeros.numel(); ++i) zero[i] = static_cast<std::uint8_t>(random.Below(16));
+  for (int c = 0; c < n; ++c) scales.select(1, c).fill_(1.0 / (64 << c % 3));
+  double* weight = layer.weights.mutable_data_ptr<double>();
+  for (int i = 0; i < k; ++i) {
+    for (int c = 0; c < n; ++c) {
+      const WordPosition at = MarlinPosition(i, c, padded_k);
+      const int code = static_cast<int>(word[at.word] >> at.shift & 15);
+      *weight++ = static_cast<double>(code - zero[i / group * padded + c]) / (64 << c % 3);
+    }
+  }
+  layer.words = words.to(at::kCUDA), layer.zeros = zeros.to(at::kCUDA);
+  layer.scales = scales.to(at::kHalf).to(at::kCUDA);
+  return layer;
+}
+at::Tensor InputOf(int m, int k) {
+  Random random(2);
+  at::Tensor x = at::empty({m, k}, at::kFloat);
+  float* const to = x.mutable_data_ptr<float>();
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    const std::uint32_t draw = random.Below(8);
+    to[i] = draw == 0 ? -1.f : draw == 1 ? 1.f : 0.f;
+  }
+  return x;
+}
+
 class RawCudaGemm : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (TorchCuda().devices == 0) GTEST_SKIP() << TorchCuda().reason;
+    cudaDeviceGetAttribute(&shared_limit_, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
   }
 
-  // Codes 9 everywhere, zero point 8, scale 1 / 64 and x = 1: each result is K / 64.
-  void Check(int m, int k, int n, int group) { Check(PlanFor(GetParam().family, m, k, n, 132), m, k, n, group); }
+  // As a device before sm_90 has it: wgmma has tests of its own.
+  void Check(int m, int k, int n, int group) {
+    Check(PlanFor(GetParam().family, m, k, n, 132, 80, group, false, shared_limit_), m, k, n, group);
+  }
   void Check(const Plan& plan, int m, int k, int n, int group) {
-    const Family family = GetParam().family;
-    const int padded = static_cast<int>(RoundUp(n, kMarlinColumns)), groups = k / group;
-    const at::Tensor words = at::full({padded * RoundUp(k, kTileK) / 8},
-                                      static_cast<std::int64_t>(static_cast<std::int32_t>(0x99999999u)), On(at::kInt));
-    const at::Tensor zeros = at::full({groups, padded}, 8, On(at::kByte));
-    const at::Tensor scales = at::full({groups, padded}, 1.0 / 64, On(at::kHalf));
-    if (padded > n) scales.narrow(1, n, padded - n).zero_();
-    const at::Tensor x = at::ones({m, k}, On(at::kHalf));
+    const Layer& layer = LayerOf(k, n, group);
+    const at::Tensor host_x = InputOf(m, k), x = host_x.to(at::kHalf).to(at::kCUDA);
+    const at::Tensor inputs[] = {x, layer.words, layer.zeros, layer.scales};
+    std::vector<at::Tensor> before;
+    for (const at::Tensor& input : inputs) before.push_back(input.clone());
     const at::Tensor storage = at::full({static_cast<std::int64_t>(m) * n + 2 * kFence}, kSentinel, On(at::kShort));
 
     ASSERT_NE(plan.path, Path::kDequantize);
-    const std::int64_t bytes = WorkspaceBytes(family, plan, m, n, GetParam().ordered);
+    const std::int64_t bytes = WorkspaceBytes(plan, m, n);
     const at::Tensor workspace = at::full({bytes / 2 + kFence}, kSentinel, On(at::kShort));
     Gemm gemm;
     gemm.x = x.const_data_ptr();
     gemm.y = storage.mutable_data_ptr<std::int16_t>() + kFence;
     gemm.m = m, gemm.k = k, gemm.n = n;
-    gemm.words = reinterpret_cast<const std::uint32_t*>(words.const_data_ptr());
-    gemm.zeros = zeros.const_data_ptr();
-    gemm.scales = scales.const_data_ptr();
-    gemm.padded_n = padded, gemm.group_size = group, gemm.groups = groups;
+    gemm.words = reinterpret_cast<const std::uint32_t*>(layer.words.const_data_ptr());
+    gemm.zeros = layer.zeros.const_data_ptr();
+    gemm.scales = layer.scales.const_data_ptr();
+    gemm.padded_n = static_cast<int>(RoundUp(n, kMarlinColumns)), gemm.group_size = group, gemm.groups = k / group;
     const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
-    if (plan.path == Path::kWgmma) {
-      WgmmaGemm(gemm, plan, stream);
-    } else if (family == Family::kGptq) {
-      GptqGemm(gemm, plan, GetParam().ordered, workspace.mutable_data_ptr(), stream);
-    } else {
-      MarlinGemm(gemm, plan, workspace.mutable_data_ptr(), stream);
-    }
+    // Weights are read before the launch ahead has ended.
+    ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+    GemmBy(GetParam().family, gemm, plan, workspace.mutable_data_ptr(), stream);
     ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
     const std::string shape =
         std::to_string(m) + " x " + std::to_string(k) + " x " + std::to_string(n) + ", " + NameOf(plan);
@@ -81,10 +126,12 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
     EXPECT_TRUE(fences.narrow(0, kFence + static_cast<std::int64_t>(m) * n, kFence).eq(kSentinel).all().item<bool>())
         << shape;
     EXPECT_TRUE(workspace.narrow(0, bytes / 2, kFence).eq(kSentinel).all().item<bool>()) << shape;
-    const at::Tensor y = storage.narrow(0, kFence, static_cast<std::int64_t>(m) * n).view(at::kHalf);
-    EXPECT_TRUE(y.eq(static_cast<double>(k) / 64).all().item<bool>()) << shape << ": " << y.sum().item<float>();
-    EXPECT_TRUE(x.eq(1.0).all().item<bool>()) << shape;
+    const at::Tensor y = fences.narrow(0, kFence, static_cast<std::int64_t>(m) * n).view(at::kHalf).view({m, n});
+    const at::Tensor expected = at::mm(host_x.to(at::kDouble), layer.weights).to(at::kHalf);
+    EXPECT_TRUE(y.equal(expected)) << shape << ": " << y.ne(expected).sum().item<std::int64_t>() << " wrong";
+    for (std::size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(inputs[i].equal(before[i])) << shape << ", input " << i;
   }
+  int shared_limit_ = 0;
 };
 
 TEST_P(RawCudaGemm, WritesTheResultAndNothingElse) {
@@ -130,9 +177,9 @@ TEST_P(RawCudaGemm, SanitizedShapes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaGemm,
-                         testing::Values(Case{"marlin", Family::kMarlin, true}, Case{"awq", Family::kAwq, true},
-                                         Case{"gptq_arrival", Family::kGptq, false},
-                                         Case{"gptq_ordered", Family::kGptq, true}),
+                         testing::Values(Case{"marlin", Family::kMarlin}, Case{"awq", Family::kAwq},
+                                         Case{"gptq_arrival", Family::kGptq},
+                                         Case{"gptq_ordered", Family::kGptqOrdered}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // The wgmma kernel: every tile, K whole, in splits and folded.
@@ -182,7 +229,7 @@ TEST_P(RawCudaWgmma, SanitizedShapes) {
   CheckTiles(140, 256, 136, 128);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaWgmma, testing::Values(Case{"marlin", Family::kMarlin, true}),
+INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaWgmma, testing::Values(Case{"marlin", Family::kMarlin}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // The words that the device makes against the same order on the host.

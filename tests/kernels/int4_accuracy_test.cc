@@ -1,42 +1,21 @@
 // Every kernel against float64, within the bounds derived in reference.cc, on
 // shapes that each have a reason.
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
-#include <ostream>
 #include <string>
 #include <vector>
 
 #include "kernels/cpu/isa.h"
 #include "kernels/int4_matmul.h"
+#include "tests/kernels/accuracy_cases.h"
 #include "tests/kernels/random_layer.h"
 #include "tests/kernels/reference.h"
 
 namespace kernels {
 namespace {
-
-struct Shape {
-  const char* reason;
-  std::int64_t m, k, n, group_size = 128;
-};
-
-struct Case {
-  const char* name;
-  const char* family;
-  Format format;
-  Shape shape;
-  bool desc_act = false;
-};
-
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.name << " " << c.shape.reason << " [" << c.shape.m << ", " << c.shape.k << "] x [" << c.shape.k << ", "
-       << c.shape.n << "]";
-}
 
 // N a multiple of 16, so that ATen's kernel can do them too.
 const Shape kShapes[] = {
@@ -67,22 +46,12 @@ const Shape kBuiltinShapes[] = {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const Shape& shape : kShapes) {
-    cases.push_back({"marlin_from_awq", "marlin", Format::kAwq, shape});
-    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape});
-    cases.push_back({"awq", "awq", Format::kAwq, shape});
-    cases.push_back({"gptq", "gptq", Format::kGptq, shape});
-    cases.push_back({"tinygemm_from_tiles", "tinygemm", Format::kTorchaoTilePacked, shape});
-    cases.push_back({"tinygemm_from_plain", "tinygemm", Format::kTorchaoPlain, shape});
+    AddBuiltin(shape, cases);
+    AddTinygemm(shape, cases);
   }
-  for (const Shape& shape : kBuiltinShapes) {
-    cases.push_back({"marlin_from_awq", "marlin", Format::kAwq, shape});
-    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape});
-    cases.push_back({"awq", "awq", Format::kAwq, shape});
-    cases.push_back({"gptq", "gptq", Format::kGptq, shape});
-  }
+  for (const Shape& shape : kBuiltinShapes) AddBuiltin(shape, cases);
   for (const Shape& shape : {Shape{"DescActOneRow", 1, 512, 72}, Shape{"DescActManyRows", 33, 512, 72}}) {
-    cases.push_back({"marlin_from_gptq", "marlin", Format::kGptq, shape, true});
-    cases.push_back({"gptq", "gptq", Format::kGptq, shape, true});
+    AddDescAct(shape, cases);
   }
   return cases;
 }
@@ -106,14 +75,8 @@ Reference ReferenceFor(const Case& c, const QuantizedLinear& layer, const at::Te
 class Int4Accuracy : public testing::TestWithParam<Case> {
  protected:
   Int4Accuracy()
-      : layer_(RandomLayer(GetParam().format,
-                           {.k = GetParam().shape.k,
-                            .n = GetParam().shape.n,
-                            .group_size = GetParam().shape.group_size,
-                            .desc_act = GetParam().desc_act},
-                           /*seed=*/7)),
-        x_(RandomActivations(GetParam().shape.m, GetParam().shape.k,
-                             std::string(GetParam().family) == "tinygemm" ? at::kBFloat16 : at::kHalf, /*seed=*/8)),
+      : layer_(LayerOf(GetParam())),
+        x_(ActivationsOf(GetParam())),
         kernel_(MakeInt4Matmul({GetParam().family}, layer_)) {}
 
   QuantizedLinear layer_;
@@ -144,9 +107,6 @@ TEST_P(Int4Accuracy, SeesWhatIsLeftOut) {
   EXPECT_NE(FirstOutside(kernel_->Forward(without), reference), "");
 }
 
-std::string CaseName(const testing::TestParamInfo<Case>& info) {
-  return std::string(info.param.name) + "_" + info.param.shape.reason;
-}
 INSTANTIATE_TEST_SUITE_P(Kernels, Int4Accuracy, testing::ValuesIn(Cases()), CaseName);
 
 // The control of the check itself: the nearest half beyond the bound is reported,
@@ -166,12 +126,6 @@ TEST(FirstOutside, SeesOneUlpBeyondTheBound) {
   EXPECT_EQ(FirstOutside(y, reference), "");
 }
 
-struct FamilyAndFormat {
-  const char* family;
-  Format format;
-};
-void PrintTo(const FamilyAndFormat& param, std::ostream* out) { *out << param.family; }
-
 class SpecialValues : public testing::TestWithParam<FamilyAndFormat> {
  protected:
   static constexpr std::int64_t kK = 256, kN = 72;
@@ -182,38 +136,21 @@ class SpecialValues : public testing::TestWithParam<FamilyAndFormat> {
   std::unique_ptr<Int4Matmul> kernel_;
 };
 
-// Rows with a NaN or an infinity give what IEEE arithmetic gives in float64, and
-// do not touch their neighbours.
 TEST_P(SpecialValues, NanAndInfinityStayInTheirRow) {
   for (const std::int64_t m : {3, 9}) {
-    const at::Tensor clean = RandomActivations(m, kK, at::kHalf, 10);
-    at::Tensor x = clean.clone();
-    x[0][200] = std::numeric_limits<float>::quiet_NaN();
-    x[1][3] = std::numeric_limits<float>::infinity();
-    const at::Tensor reference = x.to(at::kDouble).matmul(Dequantize(layer_).to(at::kDouble));
     for (const cpu::Isa isa : cpu::SupportedIsas()) {
       const IsaScope scope(isa);
-      const at::Tensor y = kernel_->ForwardOrdered(x), plain = kernel_->ForwardOrdered(clean);
-      for (std::int64_t n = 0; n < kN; ++n) {
-        EXPECT_TRUE(std::isnan(y[0][n].item<float>())) << n;
-        const double expected = reference[1][n].item<double>();
-        const float actual = y[1][n].item<float>();
-        EXPECT_EQ(std::isnan(actual), std::isnan(expected)) << n;
-        if (!std::isnan(expected)) {
-          EXPECT_EQ(actual, expected) << n;
-        }
-      }
-      for (std::int64_t r = 2; r < m; ++r) EXPECT_TRUE(y[r].equal(plain[r])) << r;
+      SCOPED_TRACE(cpu::NameOf(isa));
+      ExpectNanAndInfinityInTheirRows(*kernel_, layer_, m, at::kCPU);
     }
   }
 }
 
 TEST_P(SpecialValues, MinusZeroGivesPlusZero) {
-  const at::Tensor x = at::full({5, kK}, -0.0, at::kHalf);
   for (const cpu::Isa isa : cpu::SupportedIsas()) {
     const IsaScope scope(isa);
-    const at::Tensor y = kernel_->Forward(x);
-    for (std::int64_t i = 0; i < y.numel(); ++i) EXPECT_EQ(y.const_data_ptr<at::Half>()[i].x, 0) << i;
+    SCOPED_TRACE(cpu::NameOf(isa));
+    ExpectPlusZeroOfMinusZero(*kernel_, 5, at::kCPU);
   }
 }
 
@@ -233,16 +170,9 @@ TEST_P(SpecialValues, SumsBeyondHalfOverflowToInfinity) {
   EXPECT_GT(infinite, 0);
 }
 
-TEST_P(SpecialValues, NoRowsGiveAnEmptyResult) {
-  const at::Tensor y = kernel_->Forward(at::empty({0, kK}, at::kHalf));
-  EXPECT_EQ(y.size(0), 0);
-  EXPECT_EQ(y.size(1), kN);
-}
+TEST_P(SpecialValues, NoRowsGiveAnEmptyResult) { ExpectNoRowsOfNoRows(*kernel_, at::kCPU); }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, SpecialValues,
-                         testing::Values(FamilyAndFormat{"marlin", Format::kAwq}, FamilyAndFormat{"awq", Format::kAwq},
-                                         FamilyAndFormat{"gptq", Format::kGptq}),
-                         [](const auto& info) { return std::string(info.param.family); });
+INSTANTIATE_TEST_SUITE_P(Kernels, SpecialValues, OwnFamilies(), FamilyName);
 
 }  // namespace
 }  // namespace kernels

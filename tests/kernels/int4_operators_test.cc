@@ -1,16 +1,14 @@
 // The kernels as PyTorch operators: what a profiler sees, and what the
 // deterministic switch selects.
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <mutex>
-#include <set>
 #include <string>
 
 #include "kernels/int4_matmul.h"
 #include "tests/kernels/deterministic_scope.h"
+#include "tests/kernels/observed_operators.h"
 #include "tests/kernels/random_layer.h"
 
 namespace kernels {
@@ -18,26 +16,6 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::Not;
-
-std::mutex seen_mutex;
-std::set<std::string> seen;
-
-std::unique_ptr<at::ObserverContext> OnStart(const at::RecordFunction& function) {
-  const std::lock_guard lock(seen_mutex);
-  seen.insert(function.name());
-  return nullptr;
-}
-
-// Operators that ran while `call` did.
-template <typename Call>
-std::set<std::string> OperatorsOf(Call call) {
-  seen.clear();
-  const at::CallbackHandle handle =
-      at::addThreadLocalCallback(at::RecordFunctionCallback(OnStart).scopes({at::RecordScope::FUNCTION}));
-  call();
-  at::removeCallback(handle);
-  return seen;
-}
 
 Format FormatOf(const std::string& family) {
   if (family == "tinygemm") return Format::kTorchaoTilePacked;
@@ -47,7 +25,7 @@ Format FormatOf(const std::string& family) {
 TEST(Operators, EveryKernelRunsAsTheOperatorThatItsIdentityNames) {
   ASSERT_GE(RegisteredKernels().size(), 4u);
   for (const KernelIdentity& identity : RegisteredKernels()) {
-    if (identity.device != "cpu") continue;  // cuda_operators_test.cc
+    if (identity.device != "cpu") continue;  // cuda_determinism_test.cc
     const auto kernel = MakeInt4Matmul({identity.family, identity.provider, identity.device},
                                        RandomLayer(FormatOf(identity.family), {.k = 256, .n = 64}, 1));
     EXPECT_EQ(kernel->k(), 256);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 namespace kernels {
@@ -116,6 +117,33 @@ std::string ErrorOf(Call call) {
     return error.what();
   }
   return "";
+}
+
+// Some columns are those of the whole, and nothing else is written.
+TEST(RoundTrip, ColumnsOfTorchaoAreThoseOfTheWhole) {
+  const std::int64_t k = 1152, n = 20, first = 8, columns = 12;
+  const Codes codes = MixedCodes(k, n);
+  const std::vector<std::int32_t> tiles = PackTorchaoTile(codes, k, n);
+  const std::vector<std::int8_t> plain = PackTorchaoPlain(codes, k, n);
+  std::vector<std::int32_t> from_tiles(static_cast<std::size_t>(columns * k + 1), -1), from_plain = from_tiles;
+  UnpackTorchaoTileColumns(tiles, k, n, first, columns, from_tiles.data());
+  UnpackTorchaoPlainColumns(plain, k, n, first, columns, from_plain.data());
+  std::int64_t different = 0;
+  for (std::int64_t column = 0; column < columns; ++column) {
+    for (std::int64_t row = 0; row < k; ++row) {
+      const int code = codes[static_cast<std::size_t>(row * n + first + column)];
+      const auto at = static_cast<std::size_t>(column * k + row);
+      different += (from_tiles[at] != code) + (from_plain[at] != code);
+    }
+  }
+  EXPECT_EQ(different, 0);
+  EXPECT_EQ(from_tiles.back(), -1);
+  EXPECT_EQ(from_plain.back(), -1);
+  for (const auto& [from, count] :
+       std::vector<std::pair<std::int64_t, std::int64_t>>{{4, 8}, {-8, 8}, {16, 8}, {0, 0}}) {
+    EXPECT_THAT(ErrorOf([&] { UnpackTorchaoTileColumns(tiles, k, n, from, count, from_tiles.data()); }),
+                HasSubstr("are not some of 20"));
+  }
 }
 
 TEST(Errors, NameTheSizeThatDoesNotFit) {

@@ -16,6 +16,7 @@ namespace reporters {
 namespace {
 
 using testing::HasSubstr;
+using testing::MatchesRegex;
 using testing::Not;
 
 Finished RunIn(const std::filesystem::path& folder, const std::string& arguments) {
@@ -124,8 +125,12 @@ TEST(AnalyzeResults, ADisagreementIsSaidAndFails) {
 
 TEST(AnalyzeResults, CommandLine) {
   TemporaryFolder folder;
-  EXPECT_EQ(RunIn(folder.path(), "").exit_code, 2);
-  EXPECT_EQ(RunIn(folder.path(), "--nonsense x").exit_code, 2);
+  // One line; an unknown argument before a missing one.
+  for (const auto& [arguments, names] : {std::pair{"", "files"}, {"--nonsense", "--nonsense"}, {"-n x", "-n"}}) {
+    const Finished wrong = RunIn(folder.path(), arguments);
+    EXPECT_EQ(wrong.exit_code, 2);
+    EXPECT_THAT(wrong.output, MatchesRegex("analyze_results: [^\n]*" + std::string(names) + "[^\n]*; see --help\n"));
+  }
   const Finished help = RunIn(folder.path(), "--help");
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.output, HasSubstr("Exit codes:"));

@@ -6,6 +6,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <string>
 
 namespace reporters {
 namespace {
@@ -74,6 +75,23 @@ TEST(BenchmarkCollector, AnErrorAndAnEmptyFilterAreNoSuccess) {
   EXPECT_EQ(bad.exit_code, 1);
   EXPECT_EQ(bad.record.benchmarks[1].error, "no model");
   EXPECT_EQ(RunMatching("None").exit_code, 1);
+}
+
+void SetListing(const char* flag) {
+  std::string name = "test", argument = flag;
+  char* argv[] = {name.data(), argument.data(), nullptr};
+  int argc = 2;
+  benchmark::Initialize(&argc, argv);
+}
+
+TEST(BenchmarkCollector, AListIsASuccess) {
+  RunMatching("Good");  // registers
+  SetListing("--benchmark_list_tests=true");
+  const Result listed = RunMatching("Good|Bad"), nothing = RunMatching("None");
+  SetListing("--benchmark_list_tests=false");
+  EXPECT_EQ(listed.exit_code, 0);
+  EXPECT_TRUE(listed.record.benchmarks.empty());
+  EXPECT_EQ(nothing.exit_code, 1);
 }
 
 TEST(BenchmarkJson, HoldsNamesTimesCountersErrors) {

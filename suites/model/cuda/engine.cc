@@ -118,7 +118,7 @@ void CudaEngine::LoadWeights(const Checkpoint& checkpoint, bool packed) {
   final_norm_ = checkpoint.Dense("model.norm.weight");
   std::vector<at::Tensor*> outside = {&embedding_, &final_norm_};
   if (!config_.tie_word_embeddings) {
-    head_ = checkpoint.Dense("lm_head.weight");
+    head_ = checkpoint.Head(dtype);
     outside.push_back(&head_);
   }
   upload(outside);

@@ -53,7 +53,8 @@ class CudaEngine final : public Qwen3Engine {
   std::int64_t max_positions() const override { return max_positions_; }
 
   // Attention by these backends is offered to the replay sink too, as the
-  // operations "attention.flash", and so on.
+  // operations "attention.flash", and so on, and beside them the head by cuBLAS,
+  // "lm_head.cublas".
   void ReplayAttention(std::vector<std::string> backends);
 
   // For tests.

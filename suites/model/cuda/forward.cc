@@ -2,6 +2,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
 #include <ATen/record_function.h>
 
 #include <cmath>
@@ -284,6 +285,9 @@ at::Tensor CudaEngine::Forward(const Pass& pass) {
 
 at::Tensor CudaEngine::Head(const Pass& pass, const at::Tensor& hidden) {
   const at::Tensor x = pass.decode ? hidden : Norm(pass, {-1, "final_norm"}, hidden, final_norm_);
+  if (replay_sink_ && !replayed_backends_.empty()) {
+    replay_sink_({pass.step, -1, "lm_head.cublas"}, [&] { return Tensors{at::mm(x, head_.t())}; }, nullptr, {});
+  }
   return Operation(pass, {{-1, "lm_head"}}, [&] { return Tensors{DenseLinearOnDevice(x, head_)}; })[0];
 }
 

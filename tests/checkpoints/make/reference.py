@@ -36,12 +36,19 @@ def awq(t, m, q):
     return ((codes - zeros[g]).float() * t[m + ".scales"].float()[g]).T
 
 
+def values(words, bits):
+    """I32 [..., c] to [..., 32 / bits * c], the lowest bits first."""
+    words = words.to(torch.int64) & 0xFFFFFFFF
+    return torch.stack([(words >> shift) & (2**bits - 1) for shift in range(0, 32, bits)], -1).reshape(*words.shape[:-1], -1)
+
+
 def gptq(t, m, q):
+    g = t[m + ".g_idx"].long()
+    bits = 32 * t[m + ".qweight"].shape[0] // len(g)  # an output head may have 8
     words = t[m + ".qzeros"].to(torch.int64) & 0xFFFFFFFF
     if q.get("checkpoint_format", q.get("format", "gptq")) == "gptq":
-        words = (words + 0x11111111) & 0xFFFFFFFF
-    codes, zeros = nibbles(t[m + ".qweight"].T.contiguous()).T, nibbles(words)
-    g = t[m + ".g_idx"].long()
+        words = (words + sum(1 << shift for shift in range(0, 32, bits))) & 0xFFFFFFFF
+    codes, zeros = values(t[m + ".qweight"].T.contiguous(), bits).T, values(words, bits)
     return ((codes - zeros[g]).float() * t[m + ".scales"].float()[g]).T
 
 
@@ -51,7 +58,9 @@ def compressed(t, m, q):
     scale = t[m + ".weight_scale"].float()
     codes = nibbles(t[m + ".weight_packed"])[:, :k] - 8
     zeros = torch.zeros_like(scale, dtype=torch.int64)
-    if m + ".weight_zero_point" in t:
+    if m + ".weight_zero_point" in t and t[m + ".weight_zero_point"].dtype == torch.int8:
+        zeros = t[m + ".weight_zero_point"].long()  # until compressed-tensors 0.8.1
+    elif m + ".weight_zero_point" in t:
         zeros = nibbles(t[m + ".weight_zero_point"].T.contiguous()).T[:n] - 8
     g = torch.arange(k) // (k // scale.shape[1])
     if m + ".weight_g_idx" in t:

@@ -73,7 +73,7 @@ nlohmann::json Json(const ComparisonTable& table) {
 
 TEST(CellText, MedianAndShareOfTheFloor) {
   const ComparisonRow row = Row(1, 3, {Cell("marlin", 4), Cell("awq", 120)});
-  EXPECT_EQ(CellText(row, "marlin"), "4.0 (75)");
+  EXPECT_EQ(CellText(row, "marlin"), "4.00 (75)");
   EXPECT_EQ(CellText(row, "awq"), "120 (3)");  // 2.5 % rounds
   EXPECT_EQ(CellText(row, "gptq"), "-");
 }
@@ -82,15 +82,15 @@ TEST(CellText, MedianAndShareOfTheFloor) {
 // is not remarked.
 TEST(CellText, AProviderOfOtherBitsIsShownAsSuch) {
   const ComparisonRow row = Row(1, 3, {Cell("ordered", 4, 1), Cell("arrival", 4, 17)});
-  EXPECT_EQ(CellText(row, "ordered"), "4.0 (75)");
-  EXPECT_EQ(CellText(row, "arrival"), "4.0 (75) #17");
+  EXPECT_EQ(CellText(row, "ordered"), "4.00 (75)");
+  EXPECT_EQ(CellText(row, "arrival"), "4.00 (75) #17");
 }
 
 TEST(Table, OtherBitsShowInEveryWriter) {
   const ComparisonTable table = Table({Row(1, 3, {Cell("ordered", 4, 1), Cell("arrival", 5, 17)})});
-  EXPECT_THAT(Console(table), HasSubstr("5.0 (60) #17"));
+  EXPECT_THAT(Console(table), HasSubstr("5.00 (60) #17"));
   EXPECT_THAT(Console(table), Not(HasSubstr("(75) #")));
-  EXPECT_THAT(Markdown(table), HasSubstr("5.0 (60) #17"));
+  EXPECT_THAT(Markdown(table), HasSubstr("5.00 (60) #17"));
   EXPECT_EQ(Json(table)["rows"][0]["cells"][0]["patterns"], 1);
   EXPECT_EQ(Json(table)["rows"][0]["cells"][1]["patterns"], 17);
 }
@@ -104,8 +104,8 @@ TEST(Table, AWrongResultIsShownAsSuch) {
     ComparisonCell right = Cell("marlin", 4);
     right.deviation = 0.003;
     const ComparisonTable table = Table({Row(1, 3, {right, wrong})});
-    EXPECT_THAT(Console(table), HasSubstr("WRONG 1.0 (300)"));
-    EXPECT_THAT(Markdown(table), HasSubstr("| **4.0 (75)** | WRONG 1.0 (300) |"));
+    EXPECT_THAT(Console(table), HasSubstr("WRONG 1.00 (300)"));
+    EXPECT_THAT(Markdown(table), HasSubstr("| **4.00 (75)** | WRONG 1.00 (300) |"));
     EXPECT_THAT(Shortfalls(table), testing::Contains("vllm_awq, o 4096x4096, M = 1: the result is wrong"));
     EXPECT_EQ(Json(table)["rows"][0]["cells"][0]["deviation"], 0.003);
   }
@@ -146,8 +146,8 @@ TEST(Table, OneColumnForEachProviderInOrder) {
   EXPECT_THAT(table.Providers(), ElementsAre("cublas_fp16", "marlin", "tinygemm"));
   EXPECT_THAT(Markdown(table),
               HasSubstr("| layer | M | floor | cublas_fp16 | marlin | tinygemm |\n|---|---|---|---|---|---|\n"
-                        "| o 4096x4096 | 1 | 3.0 | 15.0 (20) | **4.0 (75)** | - |\n"
-                        "| o 4096x4096 | 64 | 3.0 | - | **5.0 (60)** | 9.0 (33) |\n"));
+                        "| o 4096x4096 | 1 | 3.00 | 15.0 (20) | **4.00 (75)** | - |\n"
+                        "| o 4096x4096 | 64 | 3.00 | - | **5.00 (60)** | 9.00 (33) |\n"));
 }
 
 TEST(Table, ColumnsOfTheConsoleAreAligned) {
@@ -166,7 +166,7 @@ TEST(Table, ColumnsOfTheConsoleAreAligned) {
 TEST(Markdown, BoldIsTheQuickestInt4Kernel) {
   const std::string text =
       Markdown(Table({Row(512, 3, {Cell("cublas_fp16", 3), Cell("awq", 9), Cell("marlin", 8), Broken("gptq")})}));
-  EXPECT_THAT(text, HasSubstr("| 3.0 (100) | 9.0 (33) | **8.0 (38)** | error |"));
+  EXPECT_THAT(text, HasSubstr("| 3.00 (100) | 9.00 (33) | **8.00 (38)** | error |"));
 }
 
 TEST(Table, WhatCouldNotBeMeasuredSaysWhy) {
@@ -185,6 +185,7 @@ TEST(Json, HoldsEveryRound) {
   EXPECT_EQ(json["device"], "a device");
   EXPECT_EQ(json["rounds"], 3);
   EXPECT_EQ(json["ceilings"]["bytes_per_second"], 3e12);
+  EXPECT_EQ(json["ceilings"]["empty_kernel_us"], 1.2);
   const nlohmann::json row = json["rows"][0], cell = row["cells"][0];
   EXPECT_EQ(row["rows"], 1);
   EXPECT_EQ(row["floor_us"], 3.0);
@@ -207,7 +208,23 @@ TEST(RowLine, SaysWhatWasMeasured) {
   EXPECT_EQ(Text([](std::ostream& out) {
               WriteRowLine(out, Row(1, 3, {Cell("marlin", 4), Broken("awq")}));
             }),
-            "o 4096x4096, M = 1, floor 3.0 us: marlin 4.0 (75), awq error\n");
+            "o 4096x4096, M = 1, floor 3.00 us: marlin 4.00 (75), awq error\n");
+}
+
+// Whole models: milliseconds for people, microseconds in JSON.
+TEST(Table, PhasesAreInMilliseconds) {
+  ComparisonRow decode = Row(3798, 1740, {Cell("marlin", 2578)});
+  decode.name = "decode";
+  decode.k = decode.n = 0;
+  decode.milliseconds = true;
+  const ComparisonTable table = Table({decode});
+  EXPECT_THAT(Console(table), HasSubstr("ms (share of the floor in %)"));
+  EXPECT_THAT(Console(table), HasSubstr("2.58 (67)"));
+  EXPECT_THAT(Markdown(table), HasSubstr(". Milliseconds, in brackets"));
+  EXPECT_THAT(Markdown(table), HasSubstr("| phase | positions | floor | marlin |"));
+  EXPECT_THAT(Markdown(table), HasSubstr("| decode | 3798 | 1.74 | **2.58 (67)** |"));
+  EXPECT_EQ(Json(table)["rows"][0]["cells"][0]["median_us"], 2578);
+  EXPECT_THAT(Text([&](std::ostream& out) { WriteRowLine(out, decode); }), HasSubstr("floor 1.74 ms: marlin 2.58"));
 }
 
 struct Goal {
@@ -236,7 +253,7 @@ INSTANTIATE_TEST_SUITE_P(
                          Row(32, 3, {Cell("marlin", 10), Cell("cublas_fp16", 5)}),
                          "marlin, o 4096x4096, M = 32: 10.0 us, 2.00 times cublas_fp16"},
                     Goal{"NearTheFloor", Row(16, 3, {Cell("marlin", 4.5)}), Row(16, 3, {Cell("marlin", 6)}),
-                         "marlin, o 4096x4096, M = 16: 6.0 us, 2.00 times the floor (goal 1.50)"},
+                         "marlin, o 4096x4096, M = 16: 6.00 us, 2.00 times the floor (goal 1.50)"},
                     Goal{"NearCublas", Row(512, 20, {Cell("marlin", 22), Cell("cublas_fp16", 20)}),
                          Row(512, 20, {Cell("marlin", 23), Cell("cublas_fp16", 20)}),
                          "marlin, o 4096x4096, M = 512: 23.0 us, 1.15 times cublas_fp16 (goal 1.10)"},

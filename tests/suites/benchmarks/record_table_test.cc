@@ -31,8 +31,8 @@ TEST(TableOfRecord, MediansOfEachProviderBesideEachOther) {
   ASSERT_EQ(table.rows.size(), 1u);
   EXPECT_EQ(table.rows[0].name, "o_4096x4096");
   EXPECT_EQ(table.rows[0].rows, 16);
-  EXPECT_EQ(CellText(table.rows[0], "marlin"), "3.0");
-  EXPECT_EQ(CellText(table.rows[0], "openvino"), "4.0");
+  EXPECT_EQ(CellText(table.rows[0], "marlin"), "3.00");
+  EXPECT_EQ(CellText(table.rows[0], "openvino"), "4.00");
   EXPECT_EQ(table.rounds, 9);
 }
 
@@ -42,15 +42,15 @@ TEST(TableOfRecord, TheFloorThatABenchmarkNames) {
   record.benchmarks[0].counters["floor_us"] = 2;
   const ComparisonTable table = TableOfRecord(record, "int4_matmul");
   ASSERT_EQ(table.rows.size(), 2u);
-  EXPECT_EQ(CellText(table.rows[0], "gptq"), "4.0");
-  EXPECT_EQ(CellText(table.rows[1], "marlin"), "4.0 (50)");
+  EXPECT_EQ(CellText(table.rows[0], "gptq"), "4.00");
+  EXPECT_EQ(CellText(table.rows[1], "marlin"), "4.00 (50)");
 }
 
 TEST(TableOfRecord, SingleRunsWhereThereAreNoAggregates) {
   reporters::RunRecord record;
   record.benchmarks = {Benchmark(kMarlin, "", 3000), Benchmark(kMarlin, "", 5000), Benchmark(kMarlin, "", 9000)};
   const ComparisonTable table = TableOfRecord(record, "int4_matmul");
-  EXPECT_EQ(CellText(table.rows.at(0), "marlin"), "5.0");
+  EXPECT_EQ(CellText(table.rows.at(0), "marlin"), "5.00");
   EXPECT_EQ(table.rounds, 3);
 }
 
@@ -60,7 +60,7 @@ TEST(TableOfRecord, OtherBitsAndErrorsShow) {
   record.benchmarks.back().error = "no memory";
   const ComparisonTable table = TableOfRecord(record, "int4_matmul");
   ASSERT_EQ(table.rows.size(), 2u);
-  EXPECT_EQ(CellText(table.rows[0], "gptq"), "3.0 #4");
+  EXPECT_EQ(CellText(table.rows[0], "gptq"), "3.00 #4");
   EXPECT_EQ(CellText(table.rows[1], "marlin"), "error");
   std::ostringstream out;
   WriteConsoleTable(out, table);

@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <string>
 #include <vector>
+
+#include "tests/reporters/temporary_folder.h"
 
 namespace quant_suites {
 namespace {
@@ -35,6 +39,28 @@ TEST(Selection, TakesItsOwnAndLeavesTheOthersToGoogleBenchmark) {
   EXPECT_FALSE(parsed.selection.Wants("o", parsed.selection.layers));
 }
 
+TEST(Selection, EachNumberOfRowsOnce) { EXPECT_THAT(Parse({"--rows", "64,1,64"}).selection.rows, ElementsAre(1, 64)); }
+
+TEST(Selection, AFilterIsAnExtendedExpression) {
+  EXPECT_EQ(WrongFilter("int4_matmul/(qkv|o)_.*/m:1/"), "");
+  EXPECT_EQ(WrongFilter("-cuda"), "");
+  EXPECT_NE(WrongFilter("("), "");
+  EXPECT_NE(WrongFilter("-("), "");
+}
+
+TEST(Selection, ATableIsRefusedBeforeAnythingIsMeasured) {
+  const reporters::TemporaryFolder folder;
+  const std::string file = folder.path() / "table.json", nowhere = folder.path() / "no" / "table.md";
+  EXPECT_LT(Parse({"--table-json", file.c_str(), "--table-markdown", "table.md"}).exit_code, 0);
+  EXPECT_FALSE(std::filesystem::exists(file));
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(Parse({"--table-json", folder.path().c_str()}).exit_code, 2);
+  EXPECT_EQ(Parse({"--table-markdown", nowhere.c_str()}).exit_code, 2);
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, testing::HasSubstr(folder.path().string() + " is a folder"));
+  EXPECT_THAT(said, testing::HasSubstr("no folder " + (folder.path() / "no").string()));
+}
+
 TEST(Selection, AllRows) { EXPECT_EQ(Parse({"--all-rows"}).selection.rows.size(), 14u); }
 
 TEST(Selection, AFlagOfNeitherIsNamed) {
@@ -48,6 +74,7 @@ TEST(Selection, SenselessValuesAreRefused) {
   EXPECT_EQ(Parse({"--rounds", "0"}).exit_code, 2);
   EXPECT_EQ(Parse({"--rows", "1,-2"}).exit_code, 2);
   EXPECT_EQ(Parse({"--rows", "many"}).exit_code, 2);
+  EXPECT_EQ(Parse({"--rows", "1", "--all-rows"}).exit_code, 2);
   EXPECT_EQ(Parse({"--layers", "qkv,no_layer"}).exit_code, 2);
   EXPECT_EQ(Parse({"--providers", "marlin,no_provider"}).exit_code, 2);
   EXPECT_EQ(Parse({"--variants", "no_variant"}).exit_code, 2);

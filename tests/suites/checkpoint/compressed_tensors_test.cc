@@ -125,7 +125,7 @@ TEST_F(EditedFolderTest, WhatIsNotW4A16IsRefused) {
                              [](json* q) {
                                (*q)["transform_config"] = {{"config_groups", {{"a", 1}}}};
                              }},
-                        Case{"quantization_status 'frozen'", [](json* q) { (*q)["quantization_status"] = "frozen"; }},
+                        Case{"quantization_status 'initialized'", [](json* q) { (*q)["quantization_status"] = "initialized"; }},
                         Case{"no config_groups", [](json* q) { q->erase("config_groups"); }},
                         Case{"has no weight_zero_point", [&](json* q) { weights(q)["symmetric"] = false; }}}) {
     Copy("ct_symmetric");

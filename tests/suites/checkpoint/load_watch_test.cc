@@ -1,7 +1,9 @@
 // Loading: nothing is copied, how far it is, what stays in resident memory.
 #include "suites/checkpoint/load_watch.h"
 
+#include <ATen/ops/equal.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "suites/checkpoint/checkpoint.h"
+#include "suites/checkpoint/finite.h"
 #include "suites/checkpoint/qwen3_tensors.h"
 #include "suites/checkpoint/safetensors.h"
 #include "tests/suites/checkpoint/scratch.h"
@@ -176,6 +179,31 @@ TEST_F(ResidentTest, PagesOfWhatWasLoadedAreGivenBack) {
   EXPECT_LE(most, 5 * kTensor);
   EXPECT_GE(most, 2 * kTensor);
   for (std::size_t i = 0; i < kTensors; ++i) EXPECT_EQ(Load(nullptr, i), sums[i]) << "nothing is lost";
+}
+
+// A large tensor of an embedding's kind is looked through for NaN without staying resident, and
+// the first one is found whichever thread comes first.
+TEST_F(ResidentTest, ALargeTensorThatWasLookedThroughIsNotThere) {
+  constexpr std::int64_t kElements = kTensor * kTensors / 2;
+  std::vector<std::uint16_t> numbers(static_cast<std::size_t>(kElements), 0x3c00);
+  const auto write = [&] {
+    file_.reset();
+    WriteFile(folder_.path() / "weights", {reinterpret_cast<const char*>(numbers.data()), numbers.size() * 2});
+    file_ = MappedFile::Open(folder_.path() / "weights", 1, "test");
+    return at::from_blob(const_cast<std::byte*>(file_->bytes().data()), {kElements}, at::kHalf);
+  };
+  at::Tensor tensor = write();
+  EXPECT_EQ(FirstNotFinite(tensor), std::nullopt);
+  EXPECT_LE(Resident(file_->bytes().data()), 4u << 20);  // what the kernel maps around a fault
+  EXPECT_EQ(FirstNotFinite(tensor.clone()), std::nullopt);
+  EXPECT_TRUE(at::equal(tensor, at::full_like(tensor, 1))) << "nothing is lost";
+  EXPECT_EQ(Resident(file_->bytes().data()), kTensor * kTensors) << "control: who reads it has it there";
+  for (const std::int64_t at : {std::int64_t{0}, std::int64_t{(8 << 20) - 1}, std::int64_t{8 << 20}, kElements - 1}) {
+    numbers[static_cast<std::size_t>(at)] = 0x7c00;
+    numbers.back() = 0x7e00;
+    EXPECT_EQ(FirstNotFinite(write()), at);
+    numbers[static_cast<std::size_t>(at)] = 0x3c00;
+  }
 }
 
 }  // namespace

@@ -91,6 +91,26 @@ TEST_F(EditedConfigTest, TakesTheSpellingsOfOtherWriters) {
       Read({{"quantization_config", {{"modules_to_not_convert", {"lm_head"}}}}}).quantization.modules_to_not_convert,
       std::vector<std::string>{"lm_head"});
   EXPECT_EQ(Read({{"quantization_config", {{"version", "GEMM"}}}}).quantization.method, "awq");
+  EXPECT_EQ(Read({{"eos_token_id", json::array()}}).eos_token_id, -1);
+  EXPECT_EQ(Read({{"torch_dtype", nullptr}, {"dtype", "bfloat16"}}).torch_dtype, "bfloat16");
+  EXPECT_EQ(Read({{"sliding_window", nullptr}, {"attention_bias", false}, {"rope_scaling", nullptr}}).rope_theta, 1e6);
+  EXPECT_EQ(Read({{"rope_scaling", {{"type", "default"}}}}).rope_theta, 1e6);
+  EXPECT_EQ(Read({{"partial_rotary_factor", 1.0}}).rope_theta, 1e6);
+  EXPECT_FALSE(Read({{"tie_word_embeddings", nullptr}}).tie_word_embeddings);
+  EXPECT_EQ(Read({{"rms_norm_eps", nullptr}}).rms_norm_eps, 1e-6);
+}
+
+// Of rope_parameters and rope_scaling, both count; what is in neither is at the top.
+TEST_F(EditedConfigTest, RefusesARotationThatIsNotTheWholeOne) {
+  EXPECT_THAT(Error({{"partial_rotary_factor", 0.5}}), HasSubstr("partial_rotary_factor is not built"));
+  const json whole = {{"rope_type", "default"}, {"rope_theta", 5e5}};
+  EXPECT_EQ(Read({{"rope_parameters", whole}}).rope_theta, 5e5);
+  json part = whole;
+  part["partial_rotary_factor"] = 0.25;
+  EXPECT_THAT(Error({{"rope_parameters", part}}), HasSubstr("rope_parameters: partial_rotary_factor is not built"));
+  EXPECT_THAT(Error({{"rope_parameters", {{"full_attention", whole}}}}), HasSubstr("'full_attention' of its own"));
+  EXPECT_THAT(Error({{"rope_scaling", whole}, {"rope_parameters", {{"rope_type", "yarn"}, {"factor", 4.0}}}}),
+              HasSubstr("rope_parameters: rope_type 'yarn'"));
 }
 
 TEST_F(EditedConfigTest, TakesGptqVersions) {
@@ -104,6 +124,14 @@ TEST_F(EditedConfigTest, TakesGptqVersions) {
   EXPECT_FALSE(gptq({{"sym", false}}).symmetric);
   EXPECT_FALSE(gptq({{"dynamic", json::object()}}).group_size_by_layer);
   EXPECT_TRUE(gptq({{"dynamic", {{"+:.*down.*", {{"group_size", 64}}}}}}).group_size_by_layer);
+  EXPECT_FALSE(gptq({{"checkpoint_format", "GPTQ_V2"}}).gptq_v1_zeros);
+  EXPECT_FALSE(
+      gptq({{"sym", false}, {"lm_head", true}, {"modules_in_block_to_quantize", {{"mlp.down_proj"}}}}).symmetric);
+  EXPECT_TRUE(gptq({{"sym", nullptr}}).symmetric);
+  EXPECT_EQ(gptq({{"bits", nullptr}}).bits, 4);  // the shapes of the tensors tell
+  // AutoGPTQ takes whole columns where it is not said, AutoAWQ 128: the scales tell.
+  EXPECT_TRUE(gptq({{"group_size", nullptr}}).group_size_by_layer);
+  EXPECT_FALSE(gptq({{"group_size", 128}}).group_size_by_layer);
   // GPTQModel 5 and later name things twice.
   EXPECT_FALSE(gptq({{"method", "gptq"}, {"format", "gptq_v2"}, {"checkpoint_format", "gptq_v2"}}).gptq_v1_zeros);
 }
@@ -112,6 +140,10 @@ TEST_F(EditedConfigTest, TakesAwqOfGptqModel) {
   EXPECT_EQ(Read({{"quantization_config", {{"version", nullptr}, {"format", "gemm"}}}}).quantization.method, "awq");
   EXPECT_THAT(Error({{"quantization_config", {{"version", nullptr}, {"format", "gemv_fast"}}}}),
               HasSubstr("AWQ version 'gemv_fast'"));
+  EXPECT_THAT(Error({{"quantization_config", {{"version", nullptr}, {"checkpoint_format", "marlin"}}}}),
+              HasSubstr("AWQ version 'marlin'"));
+  EXPECT_EQ(Read({{"quantization_config", {{"version", nullptr}, {"checkpoint_format", "gemm"}}}}).quantization.method,
+            "awq");
 }
 
 TEST_F(EditedConfigTest, TakesCompressedTensors) {
@@ -130,6 +162,33 @@ TEST_F(EditedConfigTest, TakesCompressedTensors) {
   const json channel = {{"num_bits", 4}, {"strategy", "channel"}, {"group_size", nullptr}, {"symmetric", false}};
   EXPECT_EQ(read(channel).group_size, -1);
   EXPECT_FALSE(read(channel).symmetric);
+  for (const char* order : {"static", "weight"}) {
+    json ordered = group;
+    ordered["actorder"] = order;
+    EXPECT_FALSE(read(ordered).desc_act) << order;
+  }
+  json dynamic = group;
+  dynamic["actorder"] = "dynamic";
+  EXPECT_TRUE(read(dynamic).desc_act);
+}
+
+TEST_F(EditedConfigTest, TakesWhatCompressedTensorsSaysBeside) {
+  const auto error = [&](const json& edit) {
+    json config = ReadJson(TestData() / "checkpoints/ct_symmetric/config.json");
+    config["quantization_config"].merge_patch(edit);
+    WriteFile(folder_.path() / "config.json", config.dump());
+    return ErrorOf(folder_.path() / "config.json", [&] { ReadModelConfig(folder_.path()); });
+  };
+  EXPECT_EQ(error(json::object()), "");
+  EXPECT_EQ(error({{"ignore", {"lm_head", "re:.*mlp.gate$"}}}), "");
+  EXPECT_EQ(error({{"transform_config", json::object()}, {"sparsity_config", json::object()}}), "");
+  EXPECT_EQ(error({{"transform_config", {{"config_groups", json::object()}}}}), "");
+  EXPECT_EQ(error({{"sparsity_config", {{"format", "dense"}, {"targets", json::array()}}}}), "");
+  EXPECT_EQ(error({{"quantization_status", "frozen"}}), "");
+  EXPECT_THAT(error({{"transform_config", {{"config_groups", {{"u", json::object()}}}}}}),
+              HasSubstr("transform_config is not built"));
+  EXPECT_THAT(error({{"kv_cache_scheme", {{"num_bits", 8}}}}), HasSubstr("kv_cache_scheme is not built"));
+  EXPECT_THAT(error({{"quantization_status", "calibration"}}), HasSubstr("'calibration'"));
 }
 
 TEST_F(EditedConfigTest, TakesTorchaoVersions) {
@@ -171,6 +230,12 @@ TEST_F(EditedConfigTest, ReadsTheFileBesideWhereConfigSaysNothing) {
             R"({"zero_point":true,"q_group_size":64,"w_bit":4,"version":"GEMM"})");
   EXPECT_EQ(ReadModelConfig(folder_.path()).quantization.method, "awq");
   EXPECT_EQ(ReadModelConfig(folder_.path()).quantization.group_size, 64);
+  // AutoGPTQ reads AWQ's settings from its own file.
+  std::filesystem::rename(folder_.path() / "quant_config.json", folder_.path() / "quantize_config.json");
+  EXPECT_EQ(ReadModelConfig(folder_.path()).quantization.method, "awq");
+  // config.json counts where both say something, as for transformers.
+  Write(json::object(), "gptq_desc_act");
+  EXPECT_EQ(ReadModelConfig(folder_.path()).quantization.method, "gptq");
 }
 
 TEST_F(EditedConfigTest, RefusesOtherModels) {
@@ -205,7 +270,7 @@ TEST_F(EditedConfigTest, RefusesSenselessFields) {
 TEST_F(EditedConfigTest, RefusesOtherQuantizations) {
   const auto error = [&](const json& edit) { return Error({{"quantization_config", edit}}); };
   EXPECT_THAT(error({{"quant_method", "fp8"}}), HasSubstr("quant_method 'fp8'"));
-  EXPECT_THAT(error({{"quant_method", nullptr}}), HasSubstr("quant_method ''"));
+  EXPECT_THAT(error({{"quant_method", nullptr}}), HasSubstr("no 'quant_method'"));
   EXPECT_THAT(error({{"bits", 8}}), HasSubstr("'bits' is '8'"));
   EXPECT_THAT(error({{"version", "gemv"}}), HasSubstr("AWQ version 'gemv'"));
   EXPECT_THAT(error({{"group_size", 0}}), HasSubstr("group_size is '0'"));
@@ -215,8 +280,19 @@ TEST_F(EditedConfigTest, RefusesOtherQuantizations) {
   EXPECT_THAT(Error({{"quantization_config", {{"pack_dtype", "int8"}}}}, "gptq_desc_act"), HasSubstr("'int8'"));
 }
 
+TEST_F(EditedConfigTest, SizesAloneAskForNothingElse) {
+  Write({{"rope_scaling", {{"rope_type", "yarn"}}}, {"quantization_config", {{"quant_method", "fp8"}}}}, "awq");
+  EXPECT_EQ(ReadModelSizes(folder_.path()).vocab_size, 1024);
+  EXPECT_EQ(ReadModelSizes(folder_.path()).max_position_embeddings, 8192);
+  Write({{"architectures", {"LlamaForCausalLM"}}}, "awq");
+  EXPECT_THAT(ErrorOf(folder_.path(), [&] { ReadModelSizes(folder_.path()); }), HasSubstr("LlamaForCausalLM"));
+}
+
 TEST(ModelConfigErrorsTest, NamesWhatIsMissing) {
   const ScratchFolder folder;
+  WriteFile(folder.path() / "config.json", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n");
+  EXPECT_THAT(ErrorOf(folder.path(), [&] { ReadModelConfig(folder.path()); }), HasSubstr("is a Git LFS pointer"));
+  std::filesystem::remove(folder.path() / "config.json");
   EXPECT_THAT(ErrorOf(folder.path(), [&] { ReadModelConfig(folder.path()); }), HasSubstr("config.json is missing"));
   EXPECT_THAT(ErrorOf(folder.path(), [&] { ReadModelConfig(folder.path() / "none"); }), HasSubstr("no such folder"));
   for (const char* text : {"", "{", "[]", "nonsense", "{\"a\":1}x"}) {

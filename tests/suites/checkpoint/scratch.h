@@ -2,9 +2,6 @@
 #ifndef TESTS_SUITES_CHECKPOINT_SCRATCH_H_
 #define TESTS_SUITES_CHECKPOINT_SCRATCH_H_
 
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -15,25 +12,11 @@
 #include <string>
 
 #include "suites/checkpoint/safetensors.h"
+#include "tests/support/temporary_folder.h"
 
 namespace suites::testing_support {
 
-// A new folder that goes with the object.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = testing::TempDir() + "/checkpoint_XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = name;
-  }
-  ~ScratchFolder() { std::filesystem::remove_all(path_); }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
+using ScratchFolder = test_support::TemporaryFolder;
 
 inline std::filesystem::path TestData() { return TEST_DATA_DIR; }
 

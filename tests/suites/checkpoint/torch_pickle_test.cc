@@ -276,6 +276,10 @@ TEST_F(MadePickleTest, RefusesDamagedArchives) {
   const std::string good = Archive(Program());
   ASSERT_EQ(Error(good), "");
   EXPECT_THAT(Error(good.substr(0, good.size() - 1)), HasSubstr("no end of the central directory"));
+  EXPECT_THAT(Error("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q"),
+              HasSubstr("is in PyTorch's format from before version 1.6"));
+  EXPECT_THAT(Error("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
+              HasSubstr("is a Git LFS pointer, not the file itself"));
   EXPECT_THAT(Error("short"), HasSubstr("only 5 bytes"));
   EXPECT_THAT(Error(Zip({{"m/other", "x"}})), HasSubstr("no data.pkl"));
   EXPECT_THAT(Error(Zip({{"m/data.pkl", Program(), 8}})), HasSubstr("is compressed"));

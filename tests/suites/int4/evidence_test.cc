@@ -148,7 +148,7 @@ class EmbeddedModelTest : public testing::Test {
 };
 
 TEST_F(EmbeddedModelTest, ControlsBehaveAsTheyMust) {
-  const ModelConfig config = ReadModelConfig(std::filesystem::path(EMBEDDED_MODELS) / "awq");
+  const ModelSizes config = ReadModelSizes(std::filesystem::path(EMBEDDED_MODELS) / "awq");
   const auto controls = RunControls(config, Generate("awq"), {});
   ASSERT_EQ(controls.size(), 3u);
   for (const auto& control : controls) EXPECT_TRUE(control.as_expected) << control.name << ": " << control.detail;
@@ -157,7 +157,7 @@ TEST_F(EmbeddedModelTest, ControlsBehaveAsTheyMust) {
 // Under the deterministic switch the arrival-order kernel is its ordered twin:
 // the control that must fire cannot, and must say so.
 TEST_F(EmbeddedModelTest, AControlThatCannotFireIsNotAsExpected) {
-  const ModelConfig config = ReadModelConfig(std::filesystem::path(EMBEDDED_MODELS) / "awq");
+  const ModelSizes config = ReadModelSizes(std::filesystem::path(EMBEDDED_MODELS) / "awq");
   const Generation generation = Generate("awq");
   struct Switch {
     Switch() { at::globalContext().setDeterministicAlgorithms(true, true); }

@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <exception>
-#include <iostream>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -18,6 +16,7 @@
 #include "kernels/providers/op_library.h"
 #include "suites/checkpoint/safetensors.h"
 #include "suites/model/qwen3.h"
+#include "suites/startup/arguments.h"
 #include "tests/suites/model/checkpoints.h"
 
 namespace suites {
@@ -105,17 +104,15 @@ int Run(int argc, char** argv) {
   CLI::App app("Every kernel family on every checkpoint of the tests, beside references in float32.",
                "measure_checkpoints");
   std::string device = "cpu", provider = "builtin";
-  app.add_option("--device", device, "cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", device, "cpu, cuda or cuda:N")->check(DeviceName())->capture_default_str();
   app.add_option("--provider", provider, "Whose kernels: builtin or vllm ($QUANT_OP_LIBRARIES)")
       ->check(CLI::IsMember({"builtin", "vllm"}))
       ->capture_default_str();
   std::vector<std::string> names;
-  app.add_option("checkpoint", names, "Those alone (default: all)");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  std::vector<std::string> known;
+  for (const ReferenceCheckpoint& checkpoint : ReferenceCheckpoints()) known.emplace_back(checkpoint.name);
+  app.add_option("checkpoint", names, "Those alone (default: all)")->check(CLI::IsMember(known));
+  if (const auto exit_code = ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   if (provider == "vllm") kernels::OpenOpLibraries({});
   return Table(device, provider, names).Run() ? 0 : 1;
 }
@@ -124,11 +121,5 @@ int Run(int argc, char** argv) {
 }  // namespace suites
 
 int main(int argc, char** argv) {
-  try {
-    return suites::Run(argc, argv);
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    std::cerr << "measure_checkpoints: " << text.substr(0, text.find('\n')) << "\n";
-  }
-  return 1;
+  return suites::RunMain("measure_checkpoints", [&] { return suites::Run(argc, argv); });
 }

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -18,7 +17,9 @@
 #include <string>
 #include <vector>
 
+#include "suites/checkpoint/model_config.h"
 #include "suites/checkpoint/safetensors.h"
+#include "tests/support/temporary_folder.h"
 
 namespace suites {
 namespace {
@@ -74,15 +75,11 @@ std::string ErrorOfLoad(const fs::path& folder) {
 class DamagedCheckpoint : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = testing::TempDir() + "/openvino_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
     for (const char* name : {"config.json", "openvino_model.xml", "openvino_model.bin"}) {
       fs::copy_file(kCheckpoint / name, folder_ / name);
     }
     fs::permissions(folder_ / "openvino_model.bin", fs::perms::owner_write, fs::perm_options::add);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::string Read(const char* name) const {
     std::ifstream file(folder_ / name, std::ios::binary);
@@ -104,7 +101,8 @@ class DamagedCheckpoint : public testing::Test {
     Write(name, text);
   }
 
-  fs::path folder_;
+  const test_support::TemporaryFolder scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 // IR of optimum-intel from 2025 and 2026, symmetric and not, groups and whole columns.
@@ -186,19 +184,150 @@ TEST_P(ForeignCheckpoint, GreedyIdsTopTenAndPromptNllOfEveryPrompt) {
   EXPECT_GT(all_robust, 30);
 }
 
-// What the runtime chooses by itself is not float32, on a CPU that has bf16: its own difference.
-TEST_P(ForeignCheckpoint, TheRuntimesOwnPrecisionStaysNearIt) {
+// A constant of the IR: where its bytes lie in openvino_model.bin.
+struct Constant {
+  std::string name, type;
+  std::size_t offset = 0, size = 0;
+};
+
+std::vector<Constant> ConstantsOf(const fs::path& folder) {
+  std::ifstream file(folder / "openvino_model.xml", std::ios::binary);
+  std::vector<Constant> constants;
+  const auto attribute = [](const std::string& line, const std::string& name) {
+    const std::size_t at = line.find(" " + name + "=\"");
+    if (at == std::string::npos) return std::string();
+    const std::size_t begin = at + name.size() + 3;
+    return line.substr(begin, line.find('"', begin) - begin);
+  };
+  std::string layer, data;
+  while (std::getline(file, layer)) {
+    if (layer.find(" type=\"Const\"") == std::string::npos || !std::getline(file, data)) continue;
+    constants.push_back({attribute(layer, "name"), attribute(data, "element_type"),
+                         std::stoul(attribute(data, "offset")), std::stoul(attribute(data, "size"))});
+  }
+  return constants;
+}
+
+double RelativeRms(const std::vector<float>& actual, const std::vector<float>& expected) {
+  if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double difference = 0, whole = 0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
+    whole += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return std::sqrt(difference / whole);
+}
+
+// What the runtime chooses by itself is not float32. How far that may take the logits:
+//
+// - x of a matmul is rounded to 8 bits in groups of g: steps of max / 127, and max is at most
+//   sqrt(g) rms. Errors are uniform within a step: relative rms at most sqrt(g) / (127 sqrt(12)).
+// - Keys and values are rounded to 8 bits by token and head of d elements: steps of (max - min) / 255,
+//   at most sqrt(2 d) rms / 255.
+// - bf16 rounds to u = 2^-8: what a matmul takes and gives, and what is made of it on the way to the
+//   next one (four times at most), and the residual stream, twice a layer and at both ends.
+//
+// An error of x, random with respect to W, is as large in x W, relative to it: all but those of the
+// residual stream are errors of the results of matmuls. What such errors do to the logits is measured,
+// in float32: every scale of the checkpoint moves up or down by 16 units in its last place, hence every
+// result of a matmul by a known share. Errors are taken as independent and small.
+class OwnPrecision : public ForeignCheckpoint {
+ protected:
+  void SetUp() override {
+    for (const char* name : {"config.json", "openvino_model.xml", "openvino_model.bin"}) {
+      fs::copy_file(folder() / name, copy_ / name);
+    }
+    fs::permissions(copy_ / "openvino_model.bin", fs::perms::owner_write, fs::perm_options::add);
+  }
+
+  // change(constant, its bytes) on every constant of the copy.
+  template <class Change>
+  void Rewrite(const Change& change) const {
+    std::fstream file(copy_ / "openvino_model.bin", std::ios::binary | std::ios::in | std::ios::out);
+    for (const Constant& constant : ConstantsOf(copy_)) {
+      std::vector<std::uint8_t> bytes(constant.size);
+      file.seekg(static_cast<std::streamoff>(constant.offset));
+      file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+      change(constant, bytes);
+      file.seekp(static_cast<std::streamoff>(constant.offset));
+      file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    }
+    ASSERT_TRUE(file.flush().good());
+  }
+  std::vector<float> StepLogits(OpenVinoEngine& engine) const {
+    const auto p7 = Prompts().at("p7");
+    return FloatsOf(
+        engine.Generate(p7.at("prompt_ids"), {.max_tokens = 20, .forced_ids = p7.at("generated_ids")}).step_logits);
+  }
+
+  const test_support::TemporaryFolder scratch_;
+  const fs::path copy_ = scratch_.path();
+};
+INSTANTIATE_TEST_SUITE_P(OpenVino, OwnPrecision,
+                         testing::Values("openvino", "openvino_2025_asymmetric", "openvino_2025_symmetric",
+                                         "openvino_2026_symmetric", "openvino_2026_columns"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(OwnPrecision, StaysAsNearAsItsRoundingsSay) {
+  const std::vector<float> exact = StepLogits(*OpenVinoEngine::Load(folder(), {.exact_f32 = true}));
   const auto engine = OpenVinoEngine::Load(folder(), {});
-  const auto p7 = Prompts().at("p7");
-  const Generation forced =
-      engine->Generate(p7.at("prompt_ids"), {.max_tokens = 20, .forced_ids = p7.at("generated_ids")});
-  const auto reference = SafetensorsReader::Open(folder() / "reference/reference_logits.safetensors");
-  const float difference = Distance(FloatsOf(forced.step_logits), Floats(reference.Get("p7.step_logits").data));
-  std::printf("%s p7 at %s, KV cache %s: largest difference %.3g\n", GetParam(),
-              SettingsOf(*engine).at("INFERENCE_PRECISION_HINT").c_str(),
-              SettingsOf(*engine).at("KV_CACHE_PRECISION").c_str(), difference);
-  // Logits of a standard deviation of about 1; a wrong model differs by several.
-  EXPECT_LE(difference, 0.5);
+  const std::vector<float> own = StepLogits(*engine);
+  const double difference = RelativeRms(own, exact);
+
+  // How the logits answer to errors of the matmuls' results.
+  double moved = 0;
+  std::size_t scales = 0;
+  std::uint32_t state = 1;
+  Rewrite([&](const Constant& constant, std::vector<std::uint8_t>& bytes) {
+    if (constant.type != "f16" || !constant.name.ends_with("/scale")) return;
+    for (std::size_t i = 0; i < bytes.size(); i += 2) {
+      std::uint16_t bits;
+      std::memcpy(&bits, &bytes[i], sizeof bits);
+      moved += std::pow(16.0 / (1024 + bits % 1024), 2);
+      ++scales;
+      state = state * 1664525U + 1013904223U;
+      bits = static_cast<std::uint16_t>(bits + ((state >> 16) % 2 == 0 ? 16 : -16));
+      std::memcpy(&bytes[i], &bits, sizeof bits);
+    }
+  });
+  ASSERT_GT(scales, 0u);
+  const double share = std::sqrt(moved / static_cast<double>(scales));
+  const double response = RelativeRms(StepLogits(*OpenVinoEngine::Load(copy_, {.exact_f32 = true})), exact) / share;
+
+  const ModelConfig config = ReadModelConfig(folder());
+  const auto settings = SettingsOf(*engine);
+  const double group = std::min(std::stod(settings.at("DYNAMIC_QUANTIZATION_GROUP_SIZE")),
+                                static_cast<double>(config.intermediate_size));
+  const double of_x = std::sqrt(group / 12) / 127;
+  const double of_cache = std::sqrt(2.0 * static_cast<double>(config.head_dim) / 12) / 255;
+  const double u = 0x1p-8;
+  const double of_matmuls = of_x * of_x + of_cache * of_cache + 4 * u * u;
+  const double of_stream = (2.0 * static_cast<double>(config.num_hidden_layers) + 2) * u * u;
+  const double bound = std::sqrt(response * response * of_matmuls + of_stream);
+  std::printf("%s p7 at %s, KV cache %s, x in groups of %g: largest difference %.3g, relative rms %.3g, bound %.3g\n",
+              GetParam(), settings.at("INFERENCE_PRECISION_HINT").c_str(), settings.at("KV_CACHE_PRECISION").c_str(),
+              group, Distance(own, exact), difference, bound);
+  EXPECT_LE(difference, bound);
+
+  // Control: the codes of one matmul of one layer reversed.
+  fs::copy_file(folder() / "openvino_model.bin", copy_ / "openvino_model.bin", fs::copy_options::overwrite_existing);
+  fs::permissions(copy_ / "openvino_model.bin", fs::perms::owner_write, fs::perm_options::add);
+  for (const char* projection : {"q_proj", "v_proj", "down_proj"}) {
+    int flipped = 0;
+    const auto flip = [&](const Constant& constant, std::vector<std::uint8_t>& bytes) {
+      if ((constant.type != "u4" && constant.type != "i4") || constant.name.ends_with("/zero_point") ||
+          constant.name.find("layers.1.") == std::string::npos || constant.name.find(projection) == std::string::npos) {
+        return;
+      }
+      ++flipped;
+      for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(~byte);
+    };
+    Rewrite(flip);
+    ASSERT_EQ(flipped, 1) << projection;
+    const double wrong = RelativeRms(StepLogits(*OpenVinoEngine::Load(copy_, {})), exact);
+    Rewrite(flip);
+    EXPECT_GT(wrong, bound) << projection;
+  }
 }
 
 // One token after the other over the cache against all at once.
@@ -339,6 +468,30 @@ TEST_F(DamagedCheckpoint, TruncatedWeights) {
 TEST_F(DamagedCheckpoint, AnotherVocabularyInConfig) {
   Replace("config.json", "\"vocab_size\": 1024", "\"vocab_size\": 1025");
   EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("logits of 1024 ids, config.json says 1025"));
+}
+
+constexpr char kLfsPointer[] =
+    "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4512345678\n";
+
+TEST_F(DamagedCheckpoint, GitLfsPointers) {
+  for (const char* name : {"openvino_model.xml", "openvino_model.bin", "config.json"}) {
+    const std::string good = Read(name);
+    Write(name, kLfsPointer);
+    EXPECT_THAT(ErrorOfLoad(folder_), AllOf(HasSubstr(name), HasSubstr(": is a Git LFS pointer, not the file itself")));
+    Write(name, good);
+    EXPECT_EQ(ErrorOfLoad(folder_), "no error");
+  }
+}
+
+// The IR computes; what its config.json says of the computation and of quantization is not read.
+TEST_F(DamagedCheckpoint, FeaturesInConfigAreTheRuntimesMatter) {
+  Replace("config.json", "\"vocab_size\"",
+          "\"quantization_config\": {\"quant_method\": \"openvino\", \"bits\": 8}, \"rope_scaling\": {\"rope_type\": "
+          "\"yarn\"}, \"vocab_size\"");
+  Replace("config.json", "\"use_sliding_window\": false", "\"use_sliding_window\": true");
+  EXPECT_EQ(ErrorOfLoad(folder_), "no error");
+  Replace("config.json", "Qwen3ForCausalLM", "LlamaForCausalLM");
+  EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("LlamaForCausalLM"));
 }
 
 TEST_F(DamagedCheckpoint, OtherNames) {

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <filesystem>
+#include <functional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "suites/tokenizer/split_regex.h"
@@ -17,6 +20,7 @@ namespace {
 
 using nlohmann::json;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing_support::EditJson;
 using testing_support::ReadJson;
 using testing_support::ScratchFolder;
@@ -57,6 +61,75 @@ TEST(TokenizerTest, ReadsMergesInBothSpellings) {
   for (const json& c : reference["cases"]) {
     EXPECT_EQ(other.Encode(c["text"].get<std::string>()), c["ids"].get<Ids>()) << c["text"];
   }
+}
+
+// Ids that transformers 5.24 gives for the same files.
+class TokenizerConfigTest : public testing::Test {
+ protected:
+  TokenizerConfigTest() {
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+      std::filesystem::copy_file(TestData() / "checkpoints/awq" / name, folder_.path() / name);
+    }
+  }
+  void Edit(const std::function<void(json*)>& edit) { EditJson(folder_.path() / "tokenizer_config.json", edit); }
+  Ids Encode(const std::string& text) { return Tokenizer::Open(folder_.path()).Encode(text); }
+  static json Token(const char* content, bool special) {
+    return {{"content", content}, {"lstrip", false},      {"normalized", false},
+            {"rstrip", false},    {"single_word", false}, {"special", special}};
+  }
+  ScratchFolder folder_;
+};
+
+TEST_F(TokenizerConfigTest, AddsTheTokensOfItsDecoderWhateverIdTheyName) {
+  EXPECT_THAT(Encode("a <extra> b"), ElementsAre(64, 561, 68, 362, 341, 29, 298));
+  Edit([](json* config) { (*config)["added_tokens_decoder"]["1020"] = Token("<extra>", true); });
+  EXPECT_THAT(Encode("a <extra> b"), ElementsAre(64, 220, 1010, 298));
+  EXPECT_EQ(Tokenizer::Open(folder_.path()).vocab_size(), 1011);
+  EXPECT_EQ(Tokenizer::Open(folder_.path()).Decode({64, 1010}, /*skip_special_tokens=*/true), "a");
+}
+
+TEST_F(TokenizerConfigTest, ItsFlagsAreTheOnesThatCount) {
+  EXPECT_THAT(Encode(" <think> z"), ElementsAre(220, 1008, 220, 89));
+  Edit([](json* config) {
+    for (const char* flag : {"lstrip", "rstrip"}) (*config)["added_tokens_decoder"]["1008"][flag] = true;
+  });
+  EXPECT_THAT(Encode(" <think> z"), ElementsAre(1008, 89));
+}
+
+TEST_F(TokenizerConfigTest, AddsSpecialTokensThatAreNotKnown) {
+  for (const auto& [key, value] :
+       std::vector<std::pair<const char*, json>>{{"pad_token", "<extra>"},
+                                                 {"pad_token", Token("<extra>", true)},
+                                                 {"additional_special_tokens", {"<|im_start|>", "<extra>"}},
+                                                 {"extra_special_tokens", {"<extra>"}},
+                                                 {"extra_special_tokens", {{"image_token", "<extra>"}}}}) {
+    Edit([&](json* config) { (*config)[key] = value; });
+    EXPECT_THAT(Encode("a <extra> b"), ElementsAre(64, 220, 1010, 298)) << key << value;
+    Edit([&](json* config) { (*config)[key] = nullptr; });
+  }
+  EXPECT_THAT(Encode("a <extra> b"), ElementsAre(64, 561, 68, 362, 341, 29, 298));  // the control
+  Edit([](json* config) { config->erase("added_tokens_decoder"); });
+  EXPECT_THAT(Encode("x <|im_start|> y"), ElementsAre(87, 220, 1004, 469));
+  std::filesystem::remove(folder_.path() / "tokenizer_config.json");
+  EXPECT_THAT(Encode("x <|im_start|> y"), ElementsAre(87, 220, 1004, 469));
+}
+
+TEST_F(TokenizerConfigTest, RefusesWhatItCannotRead) {
+  const auto error = [&](const std::function<void(json*)>& edit) {
+    std::filesystem::copy_file(TestData() / "checkpoints/awq/tokenizer_config.json",
+                               folder_.path() / "tokenizer_config.json",
+                               std::filesystem::copy_options::overwrite_existing);
+    Edit(edit);
+    return testing_support::ErrorOf(folder_.path() / "tokenizer_config.json", [&] { Tokenizer::Open(folder_.path()); });
+  };
+  EXPECT_EQ(error([](json*) {}), "");
+  EXPECT_THAT(error([](json* c) { (*c)["added_tokens_decoder"] = json::array(); }), HasSubstr("is not an object"));
+  EXPECT_THAT(error([](json* c) { (*c)["added_tokens_decoder"]["x1"] = Token("a", true); }),
+              HasSubstr("'x1' is not a"));
+  EXPECT_THAT(error([](json* c) { (*c)["added_tokens_decoder"]["1"] = "a"; }), HasSubstr("not an object"));
+  EXPECT_THAT(error([](json* c) { (*c)["added_tokens_decoder"]["1"] = json::object(); }), HasSubstr("no content"));
+  EXPECT_THAT(error([](json* c) { (*c)["add_prefix_space"] = true; }), HasSubstr("add_prefix_space is not built"));
+  EXPECT_THAT(error([](json* c) { *c = json::array(); }), HasSubstr("not a JSON object"));
 }
 
 TEST(TokenizerTest, DecodesWhatItEncoded) {
