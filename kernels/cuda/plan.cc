@@ -34,9 +34,7 @@ bool Stream(std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors,
                                                         std::max<std::int64_t>(1, CeilDiv(steps, multiprocessors)));
     plan.blocks = static_cast<int>(std::min(CeilDiv(steps, least), std::max(most, CeilDiv(steps, 16))));
   } else {
-    // Clusters of two blocks do not find room on all multiprocessors at a time.
-    plan.blocks =
-        static_cast<int>(std::min(steps, m < kPairedRows ? most : std::max<std::int64_t>(2, (most - 4) / 2 * 2)));
+    plan.blocks = static_cast<int>(std::min(steps, most));
   }
   plan.columns = static_cast<int>(columns * CeilDiv(steps, plan.blocks));
   // Those that take the most room: all families go the same way.

@@ -12,8 +12,7 @@
 //
 // A sharer's part of x comes in pieces, all of them at once where there is room, else
 // some in turns. On sm_90 the copy engine brings them: an ordinary load would queue
-// behind the words that are on their way. Of eight rows and more, two blocks of a
-// cluster ask for half of the rows each and have them brought to both.
+// behind the words that are on their way.
 //
 // The sums of a unit are of integers times halves, added by tensor cores in fp32 and
 // multiplied by the group's scale in fp32: no weight is rounded, except where a group
@@ -66,21 +65,17 @@ __device__ __forceinline__ void ExpandRounded(const StreamArgs& args, std::uint3
 // A warp begins to copy a piece of x: from `first_k` on `columns` of each row, a
 // multiple of 128, to rows of `row_bytes` from `to` on; zeros beyond K. The piece is
 // there when the barrier says so, and, on a device before sm_90 and where K ends
-// within it, for those threads that have met this warp since. `paired`: every other
-// row, to this block and the other one of the cluster, which does the same.
+// within it, for those threads that have met this warp since.
 __device__ __forceinline__ void StartPiece(const Gemm& gemm, int first_k, int columns, std::uint32_t to, int row_bytes,
-                                           std::uint32_t barrier, int lane, bool paired) {
+                                           std::uint32_t barrier, int lane) {
   const int there = min(columns, gemm.k - first_k);
   const __half* const from = static_cast<const __half*>(gemm.x) + first_k;
 #if __CUDA_ARCH__ >= 900
   FenceAsync();  // zeros that an earlier piece ended with
-  // One lane: the engine takes one copy after another anyway, and racecheck loses
-  // track of copies that several threads start for one barrier.
-  if (lane == 0) {
-    ExpectBytes(barrier, gemm.m * there * 2);
-    for (int row = paired ? blockIdx.x % 2 : 0; row < gemm.m; row += paired ? 2 : 1) {
-      CopyBytes(to + row * row_bytes, from + static_cast<std::size_t>(row) * gemm.k, there * 2, barrier, paired);
-    }
+  if (lane == 0) ExpectBytes(barrier, gemm.m * there * 2);
+  __syncwarp();
+  if (lane < gemm.m) {
+    CopyBytes(to + lane * row_bytes, from + static_cast<std::size_t>(lane) * gemm.k, there * 2, barrier);
   }
   const int copied = there / 8;
 #else
@@ -253,19 +248,15 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
   const int copies = in_turns ? rounds * pieces : pieces;
   const auto start_piece = [&](int copy, int buffer) {
     const int unit = begin + copy % pieces * args.piece_units, units = min(args.piece_units, end - unit);
-    StartPiece(gemm, unit * kUnitK, units * kUnitK, x + buffer * piece_bytes, row_bytes, barriers + buffer * 8, lane,
-               kRowBlocks > 0 && args.paired);
+    StartPiece(gemm, unit * kUnitK, units * kUnitK, x + buffer * piece_bytes, row_bytes, barriers + buffer * 8, lane);
   };
   if (strip_warp == 0) {
     if (lane < args.x_buffers) InitBarrier(barriers + lane * 8);
     FenceAsync();
   }
-  // All barriers are there before any is used.
-  if (kRowBlocks > 0 && args.paired) {
-    MeetCluster();
-  } else {
-    __syncthreads();
-  }
+  // All barriers of the block are there before one is used. A warp needs no more than
+  // its own, but racecheck loses track of some where others are still being made.
+  __syncthreads();
 
   WaitForKernelBefore();
   LetNextKernelStart();

@@ -14,7 +14,7 @@ namespace kernels::cuda {
 struct StreamDevice {
   int shared_limit = 0;   // bytes of shared memory that a block may ask for
   int shared_total = 0;   // of a multiprocessor
-  bool overlaps = false;  // programmatic dependent launch, and clusters: sm_90
+  bool overlaps = false;  // programmatic dependent launch
   std::size_t index = 0;  // of the device, modulo kDevices
   static constexpr std::size_t kDevices = 64;
 };
@@ -64,13 +64,9 @@ void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cu
   args.strips = shape.strips;
   args.piece_units = shape.piece_units;
   args.x_buffers = shape.x_buffers;
-  args.paired = device.overlaps && StreamInPairs(kRowBlocks, shape, gemm.m, plan.blocks);
-  cudaLaunchAttribute attributes[2];
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = 2;
-  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
+  cudaLaunchAttribute overlap;
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(plan.blocks));
   config.blockDim = dim3(32 * StreamWarps(kRowBlocks));
@@ -80,8 +76,8 @@ void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cu
   config.dynamicSmemBytes =
       static_cast<std::size_t>(std::max(shape.shared_bytes, std::min(least, device.shared_limit)));
   config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = args.paired ? 2 : device.overlaps ? 1 : 0;
+  config.attrs = &overlap;
+  config.numAttrs = device.overlaps ? 1 : 0;
   cudaLaunchKernelEx(&config, kKernel, args);
   CheckLaunch(name);
 }

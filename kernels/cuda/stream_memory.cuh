@@ -19,7 +19,6 @@ struct StreamArgs {
   int units;        // of kUnitK rows
   int strips;       // of 16 columns
   int piece_units;  // units of a piece of x
-  bool paired;      // two blocks of a cluster bring x to each other
   int x_buffers;    // pieces of each sharer's x in shared memory: all, or some in turns
 };
 
@@ -107,32 +106,13 @@ __device__ __forceinline__ void FenceAsync() {  // ordinary accesses before, the
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }
-// Every thread of the cluster; what was initialized before is there after.
-__device__ __forceinline__ void MeetCluster() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "fence.mbarrier_init.release.cluster;\n"
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
-          : "memory");
-#endif
-}
 __device__ __forceinline__ void ExpectBytes(std::uint32_t barrier, int bytes) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 #endif
 }
-__device__ __forceinline__ void CopyBytes(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier,
-                                          bool both) {
+__device__ __forceinline__ void CopyBytes(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier) {
 #if __CUDA_ARCH__ >= 900
-  if (both) {  // to the same place in the two blocks of a cluster, whose barriers count it
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
-        "%4;" ::"r"(to),
-        "l"(from), "r"(bytes), "r"(barrier), "h"(static_cast<std::uint16_t>(3))
-        : "memory");
-    return;
-  }
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
                "l"(from), "r"(bytes), "r"(barrier)
                : "memory");

@@ -98,14 +98,6 @@ constexpr StreamShape StreamShapeFor(int row_blocks, Sums sums, std::int64_t m, 
   return shape;
 }
 
-// From so many rows on, where all of x has room, the blocks of a cluster of two halve
-// what they read of x: fewer rows take longer so. It changes no bits.
-inline constexpr int kPairedRows = 8;
-constexpr bool StreamInPairs(int row_blocks, const StreamShape& shape, std::int64_t m, std::int64_t blocks) {
-  const int pieces = (StreamPartUnits(shape.units) + shape.piece_units - 1) / shape.piece_units;
-  return row_blocks > 0 && m >= kPairedRows && blocks % 2 == 0 && shape.x_buffers >= pieces;
-}
-
 }  // namespace kernels::cuda
 
 #endif  // KERNELS_CUDA_STREAM_PLAN_H_

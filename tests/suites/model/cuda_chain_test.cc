@@ -380,7 +380,7 @@ void Stage::AddMatmuls(std::vector<Successor>& successors) const {
         if (plan.path == cuda::Path::kWgmma) {
           cuda::WgmmaGemm(gemm, plan, stream());
         } else if (family == cuda::Family::kGptq) {
-          cuda::GptqGemm(gemm, plan, /*ordered=*/true, workspace_.data(), stream());
+          cuda::GptqGemm(gemm, plan, /*ordered=*/true, stream());
         } else {
           cuda::MarlinGemm(gemm, plan, workspace_.data(), stream());
         }
