@@ -76,6 +76,7 @@ TEST_P(ReferenceTest, AWrongZeroPointIsSeen) {
     const ModelConfig& config() const override { return inner_->config(); }
     const std::filesystem::path& folder() const override { return inner_->folder(); }
     at::Tensor Dense(const std::string& name) const override { return inner_->Dense(name); }
+    at::Tensor Head(at::ScalarType dtype) const override { return inner_->Head(dtype); }
     bool IsQuantized(const std::string& module) const override { return inner_->IsQuantized(module); }
     kernels::QuantizedLinear Quantized(const std::string& module) const override {
       kernels::QuantizedLinear linear = inner_->Quantized(module);
