@@ -57,21 +57,26 @@ std::vector<Variant> AllVariants(const Selection& selection) {
   return variants;
 }
 
-// The switch as the variant wants it, while it lives. Without filling each new tensor, which PyTorch does besides: a
-// launch for each operation, which also ends the overlap with the one ahead, and no part of any kernel's price.
+// The switch as the variant wants it, while it lives. Without the NaN that PyTorch then
+// writes to memory before it is used, launches that no kernel of a step needs.
 class Switch {
  public:
-  explicit Switch(bool on) : before_(at::globalContext().deterministicAlgorithms()) { Set(on); }
-  ~Switch() { Set(before_); }
+  explicit Switch(bool on)
+      : before_(at::globalContext().deterministicAlgorithms()),
+        fill_before_(at::globalContext().deterministicFillUninitializedMemory()) {
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+    Set(on);
+  }
+  ~Switch() {
+    Set(before_);
+    at::globalContext().setDeterministicFillUninitializedMemory(fill_before_);
+  }
   Switch(const Switch&) = delete;
   Switch& operator=(const Switch&) = delete;
 
  private:
-  static void Set(bool on) {
-    at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/true);
-    at::globalContext().setDeterministicFillUninitializedMemory(!on);
-  }
-  const bool before_;
+  static void Set(bool on) { at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/true); }
+  const bool before_, fill_before_;
 };
 
 // Of the first `count` rows, on the host.
