@@ -253,8 +253,8 @@ std::unique_ptr<QuantizedLinear> ConcatenateColumns(const std::vector<QuantizedL
   for (const QuantizedLinear& part : parts) {
     internal::CheckLayer(part);
     if (part.format != first.format || part.k != first.k || part.gptq_v1_zeros != first.gptq_v1_zeros) {
-      internal::Refuse(part, "cannot be joined with " + first.name +
-                                 ": format, K or the encoding of the zero points differ");
+      internal::Refuse(part,
+                       "cannot be joined with " + first.name + ": format, K or the encoding of the zero points differ");
     }
     if (part.group_size != first.group_size) return nullptr;
     if (part.g_idx.defined() != first.g_idx.defined() ||

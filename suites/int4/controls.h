@@ -17,8 +17,8 @@ struct ControlOptions {
   // M of the matmul; at most this many of the prompt's. On a GPU at most 50: for
   // more rows the kernel takes a way without partial sums (Int4Matmul::PathFor()).
   std::int64_t rows = 64;
-  int max_runs = 200;      // give up when the arrival order has not shown by then
-  int runs = 20;           // of the ordered twin and of the flipped bit
+  int max_runs = 200;  // give up when the arrival order has not shown by then
+  int runs = 20;       // of the ordered twin and of the flipped bit
   std::uint64_t seed = 42;
   std::string device = "cpu";  // where the matmul runs: the variant's own, "cpu" or "cuda:N"
 };

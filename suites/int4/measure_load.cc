@@ -56,9 +56,7 @@ int Run(int argc, char** argv) {
   app.add_option("--kernel", variant.kernel, "marlin, awq, gptq, tinygemm or openvino")
       ->required()
       ->check(CLI::IsMember({"marlin", "awq", "gptq", "tinygemm", "openvino"}));
-  app.add_option("--device", options.device, "cpu, cuda or cuda:N")
-      ->check(suites::DeviceName())
-      ->capture_default_str();
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N")->check(suites::DeviceName())->capture_default_str();
   app.add_flag("--cold", cold, "With the files dropped from the page cache before");
   if (const auto exit_code = suites::ParseArguments(app, {argv + 1, argv + argc})) return *exit_code;
   variant.id = model.folder.filename().string();

@@ -1,4 +1,5 @@
-// A tokenizer.json; behind a byte FF, which no JSON has, a text to encode.
+// A tokenizer.json; behind a byte FF, which no JSON has, a text to encode, and behind another
+// FF the tokenizer_config.json.
 #include "suites/checkpoint/safetensors.h"
 #include "suites/tokenizer/tokenizer.h"
 #include "suites/tokenizer/utf8.h"
@@ -24,9 +25,12 @@ void RoundTrip(const suites::Tokenizer& tokenizer, std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string_view input = fuzz::Text(data, size);
   const std::size_t cut = input.find('\xff');
-  const std::string text = cut == input.npos ? "" : suites::ReplaceInvalidUtf8(input.substr(cut + 1));
+  const std::string_view behind = cut == input.npos ? "" : input.substr(cut + 1);
+  const std::size_t second = behind.find('\xff');
+  const std::string text = suites::ReplaceInvalidUtf8(behind.substr(0, second));
   input = input.substr(0, cut);
   fuzz::Write("tokenizer.json", input);
+  fuzz::Write("tokenizer_config.json", second == behind.npos ? "{}" : behind.substr(second + 1));
   fuzz::Accepts<suites::CheckpointError>([&] {
     const auto tokenizer = suites::Tokenizer::Open(fuzz::Folder());
     RoundTrip(tokenizer, "It's 12 e\xcc\x81t\xc3\xa9s  <|im_end|>\n\n \xf0\x9f\x98\x80");

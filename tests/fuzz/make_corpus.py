@@ -194,6 +194,10 @@ def make_tokenizers():
     small["normalizer"] = None
     small["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": r"\d{1,3}|[a-c]+?|(?i:T)|\S"}
     write("tokenizer", "other_pattern", dump(small) + b"\xffabc 123 the")
+    token = {"content": "<more>", "lstrip": True, "normalized": True, "rstrip": False, "single_word": False, "special": False}
+    config = {"added_tokens_decoder": {"7": token, "12": {"content": "the"}}, "pad_token": "<pad>",
+              "additional_special_tokens": ["<|im_end|>", {"content": "<extra>"}], "add_prefix_space": False}
+    write("tokenizer", "config_beside", dump(small) + b"\xffabc <more> the<pad><extra>\xff" + dump(config))
 
 
 def make_templates():

@@ -109,25 +109,26 @@ TEST_F(EditedFolderTest, WhatIsNotW4A16IsRefused) {
     std::function<void(json*)> edit;  // of quantization_config
   };
   const auto weights = [](json* q) -> json& { return (*q)["config_groups"]["group_0"]["weights"]; };
-  for (const Case& c : {Case{"format 'marlin-24' is not read", [](json* q) { (*q)["format"] = "marlin-24"; }},
-                        Case{"'num_bits' is 8, only 4", [&](json* q) { weights(q)["num_bits"] = 8; }},
-                        Case{"type 'float' is not read", [&](json* q) { weights(q)["type"] = "float"; }},
-                        Case{"strategy 'block' is not read", [&](json* q) { weights(q)["strategy"] = "block"; }},
-                        Case{"input_activations are quantized",
-                             [](json* q) {
-                               (*q)["config_groups"]["group_0"]["input_activations"] = {{"num_bits", 8}};
-                             }},
-                        Case{"kv_cache_scheme is not built",
-                             [](json* q) {
-                               (*q)["kv_cache_scheme"] = {{"num_bits", 8}};
-                             }},
-                        Case{"transform_config is not built",
-                             [](json* q) {
-                               (*q)["transform_config"] = {{"config_groups", {{"a", 1}}}};
-                             }},
-                        Case{"quantization_status 'initialized'", [](json* q) { (*q)["quantization_status"] = "initialized"; }},
-                        Case{"no config_groups", [](json* q) { q->erase("config_groups"); }},
-                        Case{"has no weight_zero_point", [&](json* q) { weights(q)["symmetric"] = false; }}}) {
+  for (const Case& c :
+       {Case{"format 'marlin-24' is not read", [](json* q) { (*q)["format"] = "marlin-24"; }},
+        Case{"'num_bits' is 8, only 4", [&](json* q) { weights(q)["num_bits"] = 8; }},
+        Case{"type 'float' is not read", [&](json* q) { weights(q)["type"] = "float"; }},
+        Case{"strategy 'block' is not read", [&](json* q) { weights(q)["strategy"] = "block"; }},
+        Case{"input_activations are quantized",
+             [](json* q) {
+               (*q)["config_groups"]["group_0"]["input_activations"] = {{"num_bits", 8}};
+             }},
+        Case{"kv_cache_scheme is not built",
+             [](json* q) {
+               (*q)["kv_cache_scheme"] = {{"num_bits", 8}};
+             }},
+        Case{"transform_config is not built",
+             [](json* q) {
+               (*q)["transform_config"] = {{"config_groups", {{"a", 1}}}};
+             }},
+        Case{"quantization_status 'initialized'", [](json* q) { (*q)["quantization_status"] = "initialized"; }},
+        Case{"no config_groups", [](json* q) { q->erase("config_groups"); }},
+        Case{"has no weight_zero_point", [&](json* q) { weights(q)["symmetric"] = false; }}}) {
     Copy("ct_symmetric");
     ASSERT_EQ(Error(), "");
     Config([&](json* config) { c.edit(&(*config)["quantization_config"]); });

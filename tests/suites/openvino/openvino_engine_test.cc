@@ -470,8 +470,7 @@ TEST_F(DamagedCheckpoint, AnotherVocabularyInConfig) {
   EXPECT_THAT(ErrorOfLoad(folder_), HasSubstr("logits of 1024 ids, config.json says 1025"));
 }
 
-constexpr char kLfsPointer[] =
-    "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4512345678\n";
+constexpr char kLfsPointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4512345678\n";
 
 TEST_F(DamagedCheckpoint, GitLfsPointers) {
   for (const char* name : {"openvino_model.xml", "openvino_model.bin", "config.json"}) {

@@ -90,8 +90,7 @@ TEST_F(QuantizeCheckpoint, OneLineForEachMistake) {
   ExpectError("--model " TINY_QWEN3 " --format int3" + out, "--format: int3 not in {awq,gptq,torchao,openvino}", "", 2);
   ExpectError("--model /nowhere/model --format awq" + out, "/nowhere/model: no such folder");
   ExpectError("--random --shape qwen9 --format awq" + out, "--shape: 'qwen9' is not known", "", 2);
-  ExpectError(std::string(kSmall) + " --format awq --group-size 7" + out, "--group-size: 7 not in {32,64,128}", "",
-              2);
+  ExpectError(std::string(kSmall) + " --format awq --group-size 7" + out, "--group-size: 7 not in {32,64,128}", "", 2);
   ExpectError(std::string(kSmall) + " --format awq --output /proc/out", "/proc/out: cannot make");
   fs::create_directory(folder_.path() / "empty-model");
   ExpectError("--model " + (folder_.path() / "empty-model").string() + " --format gptq" + out,
