@@ -252,11 +252,11 @@ std::unique_ptr<QuantizedLinear> ConcatenateColumns(const std::vector<QuantizedL
   joined->n = 0;
   for (const QuantizedLinear& part : parts) {
     internal::CheckLayer(part);
-    if (part.format != first.format || part.k != first.k || part.group_size != first.group_size ||
-        part.gptq_v1_zeros != first.gptq_v1_zeros) {
+    if (part.format != first.format || part.k != first.k || part.gptq_v1_zeros != first.gptq_v1_zeros) {
       internal::Refuse(part, "cannot be joined with " + first.name +
-                                 ": format, K, group size or the encoding of the zero points differ");
+                                 ": format, K or the encoding of the zero points differ");
     }
+    if (part.group_size != first.group_size) return nullptr;
     if (part.g_idx.defined() != first.g_idx.defined() ||
         (part.g_idx.defined() && !at::equal(part.g_idx, first.g_idx))) {
       return nullptr;

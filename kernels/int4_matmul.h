@@ -53,8 +53,8 @@ struct QuantizedLinear {
 // the layer's name where a tensor's shape or dtype does not fit.
 at::Tensor Dequantize(const QuantizedLinear& linear);
 
-// Concatenates layers along N (q, k, v; gate, up). They must agree in format,
-// K, group size and g_idx; returns nothing where g_idx differs.
+// Concatenates layers along N (q, k, v; gate, up). They must agree in format and K;
+// returns nothing where group sizes or g_idx differ.
 std::unique_ptr<QuantizedLinear> ConcatenateColumns(const std::vector<QuantizedLinear>& parts);
 
 // What a kernel promises of two runs on the same input.

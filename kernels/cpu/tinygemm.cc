@@ -1,4 +1,6 @@
 // ATen's own INT4 matmul on the CPU, from torchao's formats.
+#include "kernels/internal/tinygemm.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/ops/_convert_weight_to_int4pack_for_cpu.h>
 #include <ATen/ops/_weight_int4pack_mm_for_cpu.h>
@@ -15,32 +17,14 @@
 namespace kernels::internal {
 namespace {
 
-class TinygemmMatmul : public Int4Matmul {
+class CpuTinygemmMatmul final : public TinygemmMatmul {
  public:
-  TinygemmMatmul(KernelIdentity identity, const QuantizedLinear& linear, at::Tensor packed, at::Tensor scale_and_zero)
-      : identity_(std::move(identity)),
-        k_(linear.k),
-        n_(linear.n),
-        group_size_(linear.group_size),
-        packed_(std::move(packed)),
-        scale_and_zero_(std::move(scale_and_zero)) {}
+  using TinygemmMatmul::TinygemmMatmul;
 
   at::Tensor Forward(const at::Tensor& x) const override {
     CheckActivations(identity_, x, at::kBFloat16, k_);
     return at::_weight_int4pack_mm_for_cpu(x, packed_, group_size_, scale_and_zero_);
   }
-  at::Tensor ForwardOrdered(const at::Tensor& x) const override { return Forward(x); }
-  const KernelIdentity& identity() const override { return identity_; }
-  std::int64_t k() const override { return k_; }
-  std::int64_t n() const override { return n_; }
-
- private:
-  KernelIdentity identity_;
-  std::int64_t k_;
-  std::int64_t n_;
-  std::int64_t group_size_;
-  at::Tensor packed_;          // ATen's own order for this CPU
-  at::Tensor scale_and_zero_;  // BF16 [K / G, N, 2]
 };
 
 // Codes of some columns, as rows of 32 bits each, into `codes` [columns, K].
@@ -58,7 +42,6 @@ void CodesByColumn(const QuantizedLinear& linear, const at::Tensor& stored, std:
 // columns at a time. It packs blocks of 64 columns, then of 32 and 16, one after the other, so
 // that the pieces are the whole.
 at::Tensor PackColumns(const QuantizedLinear& linear) {
-  constexpr std::int64_t kInnerKTiles = 8;  // has no effect on a CPU
   constexpr std::int64_t kColumns = 64;
   const at::Tensor stored = linear.qweight.contiguous();
   at::Tensor packed = at::empty({linear.n, linear.k / 2}, at::kByte);
@@ -68,7 +51,7 @@ at::Tensor PackColumns(const QuantizedLinear& linear) {
       const std::int64_t first = block * kColumns, columns = std::min(kColumns, linear.n - first);
       CodesByColumn(linear, stored, first, columns, codes.mutable_data_ptr<std::int32_t>());
       packed.narrow(0, first, columns)
-          .copy_(at::_convert_weight_to_int4pack_for_cpu(codes.narrow(0, 0, columns), kInnerKTiles));
+          .copy_(at::_convert_weight_to_int4pack_for_cpu(codes.narrow(0, 0, columns), kTinygemmInnerKTiles));
     }
   });
   return packed;
@@ -79,22 +62,13 @@ at::Tensor PackColumns(const QuantizedLinear& linear) {
 // ATen takes codes as I32 [N, K] and computes (code - 8) scale + zero, which is
 // torchao's formula. It wants N a multiple of 16 and no padding of K.
 std::unique_ptr<Int4Matmul> MakeTinygemmCpu(const QuantizedLinear& linear, const KernelIdentity& identity) {
-  const bool tiled = linear.format == Format::kTorchaoTilePacked;
-  if (!tiled && linear.format != Format::kTorchaoPlain) {
-    Refuse(linear,
-           "kernel tinygemm/aten reads torchao's formats: its zero point is a float offset in bfloat16, which "
-           "cannot hold (8 - z) scale exactly");
-  }
+  const bool tiled = CheckTinygemm(linear);
   if (linear.n % 16 != 0) Refuse(linear, "kernel tinygemm/aten needs N to be a multiple of 16 on a CPU");
-  const std::int64_t group = linear.group_size;
-  if (group != 32 && group != 64 && group != 128 && group != 256) {
-    Refuse(linear, "kernel tinygemm/aten needs a group size of 32, 64, 128 or 256, not " + std::to_string(group));
-  }
   at::Tensor packed = PackColumns(linear);
-  const std::int64_t groups = linear.k / group;
+  const std::int64_t groups = linear.k / linear.group_size;
   at::Tensor scale_and_zero = tiled ? linear.scales.narrow(0, 0, groups).narrow(1, 0, linear.n).contiguous()
                                     : at::stack({linear.scales, linear.qzeros}, 2);
-  return std::make_unique<TinygemmMatmul>(identity, linear, std::move(packed), std::move(scale_and_zero));
+  return std::make_unique<CpuTinygemmMatmul>(identity, linear, std::move(packed), std::move(scale_and_zero));
 }
 
 }  // namespace kernels::internal

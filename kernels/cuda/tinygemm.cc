@@ -1,4 +1,6 @@
 // ATen's own INT4 matmul on a CUDA device, from torchao's formats.
+#include "kernels/internal/tinygemm.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/_convert_weight_to_int4pack.h>
 #include <ATen/ops/_weight_int4pack_mm.h>
@@ -19,17 +21,12 @@
 namespace kernels::internal {
 namespace {
 
-class CudaTinygemmMatmul : public Int4Matmul {
+class CudaTinygemmMatmul final : public TinygemmMatmul {
  public:
-  CudaTinygemmMatmul(KernelIdentity identity, const QuantizedLinear& linear, at::Tensor packed,
+  CudaTinygemmMatmul(const KernelIdentity& identity, const QuantizedLinear& linear, at::Tensor packed,
                      at::Tensor scale_and_zero)
-      : identity_(std::move(identity)),
-        k_(linear.k),
-        n_(linear.n),
-        group_size_(linear.group_size),
-        device_(linear.qweight.device()),
-        packed_(std::move(packed)),
-        scale_and_zero_(std::move(scale_and_zero)) {}
+      : TinygemmMatmul(identity, linear, std::move(packed), std::move(scale_and_zero)),
+        device_(linear.qweight.device()) {}
 
   at::Tensor Forward(const at::Tensor& x) const override {
     CheckActivations(identity_, x, at::kBFloat16, k_, device_);
@@ -41,19 +38,9 @@ class CudaTinygemmMatmul : public Int4Matmul {
     const at::Tensor y = at::_weight_int4pack_mm(padded, packed_, group_size_, scale_and_zero_);
     return y.size(1) == n_ ? y : y.narrow(1, 0, n_).contiguous();
   }
-  at::Tensor ForwardOrdered(const at::Tensor& x) const override { return Forward(x); }
-  const KernelIdentity& identity() const override { return identity_; }
-  std::int64_t k() const override { return k_; }
-  std::int64_t n() const override { return n_; }
 
  private:
-  KernelIdentity identity_;
-  std::int64_t k_;
-  std::int64_t n_;
-  std::int64_t group_size_;
-  at::Device device_;
-  at::Tensor packed_;          // I32 [padded N / 8, padded K / 128, 32, 4]
-  at::Tensor scale_and_zero_;  // BF16 [padded K / G, padded N, 2]
+  const at::Device device_;
 };
 
 }  // namespace
@@ -62,29 +49,19 @@ class CudaTinygemmMatmul : public Int4Matmul {
 // q, the even k in the low one; ATen makes its tiles of codes q + 8 with the even k
 // in the high one.
 std::unique_ptr<Int4Matmul> MakeTinygemmCuda(const QuantizedLinear& linear, const KernelIdentity& identity) {
-  const bool tiled = linear.format == Format::kTorchaoTilePacked;
-  if (!tiled && linear.format != Format::kTorchaoPlain) {
-    Refuse(linear,
-           "kernel tinygemm/aten reads torchao's formats: its zero point is a float offset in bfloat16, which "
-           "cannot hold (8 - z) scale exactly");
-  }
-  const std::int64_t group = linear.group_size;
-  if (group != 32 && group != 64 && group != 128 && group != 256) {
-    Refuse(linear, "kernel tinygemm/aten needs a group size of 32, 64, 128 or 256, not " + std::to_string(group));
-  }
+  const bool tiled = CheckTinygemm(linear);
   const c10::cuda::CUDAGuard guard(linear.qweight.device());
   if (tiled) {
     return std::make_unique<CudaTinygemmMatmul>(identity, linear, linear.qweight.contiguous(),
                                                 linear.scales.contiguous());
   }
-  constexpr std::int64_t kInnerKTiles = 8;
   const std::int64_t pad_k = TorchaoPaddedK(linear.k) - linear.k, pad_n = TorchaoPaddedN(linear.n) - linear.n;
   const at::Tensor codes = at::bitwise_xor(linear.qweight.contiguous().view(at::kByte), 0x88);
   const at::Tensor swapped = at::bitwise_or(at::bitwise_left_shift(codes, 4), at::bitwise_right_shift(codes, 4));
   const at::Tensor packed = at::_convert_weight_to_int4pack(
-      at::constant_pad_nd(swapped, {0, pad_k / 2, 0, pad_n}).contiguous(), kInnerKTiles);
+      at::constant_pad_nd(swapped, {0, pad_k / 2, 0, pad_n}).contiguous(), kTinygemmInnerKTiles);
   const at::Tensor scale_and_zero =
-      at::constant_pad_nd(at::stack({linear.scales, linear.qzeros}, 2), {0, 0, 0, pad_n, 0, pad_k / group});
+      at::constant_pad_nd(at::stack({linear.scales, linear.qzeros}, 2), {0, 0, 0, pad_n, 0, pad_k / linear.group_size});
   return std::make_unique<CudaTinygemmMatmul>(identity, linear, packed, scale_and_zero.contiguous());
 }
 

@@ -1,5 +1,5 @@
-// What the registry knows of each kernel. To add one: declare its two
-// functions here and add a line to the table in registry.cc.
+// What the registry knows of each kernel. To add one: declare its maker here and add
+// its identity to the table in registry.cc.
 #ifndef KERNELS_INTERNAL_MAKERS_H_
 #define KERNELS_INTERNAL_MAKERS_H_
 
@@ -10,8 +10,7 @@
 namespace kernels::internal {
 
 // A maker gets a layer that CheckLayer() has passed, on the device for which the
-// kernel is asked, and refuses what its kernel
-// cannot do by Refuse().
+// kernel is asked, and refuses what its kernel cannot do by Refuse().
 using Maker = std::unique_ptr<Int4Matmul> (*)(const QuantizedLinear& linear, const KernelIdentity& identity);
 
 std::unique_ptr<Int4Matmul> MakeMarlinCpu(const QuantizedLinear& linear, const KernelIdentity& identity);

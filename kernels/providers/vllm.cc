@@ -275,6 +275,9 @@ class AwqMatmul final : public VllmMatmul {
       Refuse(linear,
              "vLLM's AWQ kernel needs a group size that is a multiple of 32, not " + std::to_string(linear.group_size));
     }
+    if (n_ % linear.group_size != 0) {
+      Refuse(linear, "vLLM's AWQ kernel needs N to be a multiple of the group size " + std::to_string(linear.group_size));
+    }
     // Slices are dealt out by 32 rows; each is rounded to fp16.
     const std::int64_t blocks = k_ / 32;
     identity_.rows_per_partial_sum = (blocks + kSlices - 1) / kSlices * 32;

@@ -73,15 +73,23 @@ const Layer& LayerOf(int k, int n, int group) {
   layer.scales = scales.to(at::kHalf).to(at::kCUDA);
   return layer;
 }
-at::Tensor InputOf(int m, int k) {
+struct Product {
+  at::Tensor x, y;  // F16, on the device and on the host
+};
+const Product& ProductOf(int m, int k, int n, int group) {
+  static std::map<std::tuple<int, int, int, int>, Product> made;
+  Product& product = made[{m, k, n, group}];
+  if (product.x.defined()) return product;
   Random random(2);
-  at::Tensor x = at::empty({m, k}, at::kFloat);
-  float* const to = x.mutable_data_ptr<float>();
+  const at::Tensor x = at::empty({m, k}, at::kDouble);
+  double* const to = x.mutable_data_ptr<double>();
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     const std::uint32_t draw = random.Below(8);
-    to[i] = draw == 0 ? -1.f : draw == 1 ? 1.f : 0.f;
+    to[i] = draw == 0 ? -1 : draw == 1 ? 1 : 0;
   }
-  return x;
+  product.y = at::mm(x, LayerOf(k, n, group).weights).to(at::kHalf);
+  product.x = x.to(at::kHalf).to(at::kCUDA);
+  return product;
 }
 
 class RawCudaGemm : public testing::TestWithParam<Case> {
@@ -97,7 +105,7 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
   }
   void Check(const Plan& plan, int m, int k, int n, int group) {
     const Layer& layer = LayerOf(k, n, group);
-    const at::Tensor host_x = InputOf(m, k), x = host_x.to(at::kHalf).to(at::kCUDA);
+    const auto& [x, expected] = ProductOf(m, k, n, group);
     const at::Tensor inputs[] = {x, layer.words, layer.zeros, layer.scales};
     std::vector<at::Tensor> before;
     for (const at::Tensor& input : inputs) before.push_back(input.clone());
@@ -127,7 +135,6 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
         << shape;
     EXPECT_TRUE(workspace.narrow(0, bytes / 2, kFence).eq(kSentinel).all().item<bool>()) << shape;
     const at::Tensor y = fences.narrow(0, kFence, static_cast<std::int64_t>(m) * n).view(at::kHalf).view({m, n});
-    const at::Tensor expected = at::mm(host_x.to(at::kDouble), layer.weights).to(at::kHalf);
     EXPECT_TRUE(y.equal(expected)) << shape << ": " << y.ne(expected).sum().item<std::int64_t>() << " wrong";
     for (std::size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(inputs[i].equal(before[i])) << shape << ", input " << i;
   }

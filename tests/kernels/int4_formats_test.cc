@@ -123,6 +123,16 @@ TEST(ConcatenateColumns, NothingWhereGIdxDiffers) {
   EXPECT_NE(ConcatenateColumns({a, a}), nullptr);
 }
 
+// GPTQModel's "dynamic" and compressed-tensors' groups of config give q another group size than k.
+TEST(ConcatenateColumns, NothingWhereGroupSizesDiffer) {
+  for (const Format format : {Format::kAwq, Format::kGptq, Format::kTorchaoPlain}) {
+    const QuantizedLinear a = RandomLayer(format, {.k = 256, .n = 16, .group_size = 32}, 1);
+    const QuantizedLinear b = RandomLayer(format, {.k = 256, .n = 16, .group_size = 64}, 2);
+    EXPECT_EQ(ConcatenateColumns({a, b}), nullptr) << NameOf(format);
+    EXPECT_NE(ConcatenateColumns({b, b}), nullptr) << NameOf(format);
+  }
+}
+
 template <typename Call>
 std::string ErrorOf(Call call) {
   try {

@@ -4,7 +4,7 @@
 #   tests/kernels/sanitize_cuda.sh build/bin/cuda_raw_test
 # and all of the model outside its matmuls:
 #   tests/kernels/sanitize_cuda.sh build/bin/qwen3_cuda_kernels_test '*Sanitized*:*CudaKernels*:*AreTheTwo*' ''
-# Exit code 0: none of them found anything, and every test of the filter ran.
+# $TOOLS names some of the tools. Exit code 0: none of them found anything, and every test of the filter ran.
 set -u
 program=${1:?usage: sanitize_cuda.sh PROGRAM [GTEST_FILTER [KERNELS]]}
 filter=${2:-*Sanitized*:RawCudaRepack*}
@@ -14,7 +14,7 @@ export PYTORCH_NO_CUDA_MEMORY_CACHING=1
 failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-for tool in memcheck racecheck initcheck synccheck; do
+for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
   # What initializes memory must be watched too, also where torch's kernels do.
   only=(--kernel-regex "kns=$kernels")
   if [ $tool = initcheck ] || [ -z "$kernels" ]; then only=(); fi

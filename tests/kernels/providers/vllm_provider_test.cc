@@ -282,6 +282,8 @@ TEST_F(VllmKernel, RefusesWhatItCannotDo) {
   EXPECT_THAT(refusal("marlin", Format::kAwq, {512, 64, 256}), HasSubstr("group size of 32, 64, 128 or K, not 256"));
   EXPECT_THAT(refusal("marlin", Format::kGptq, {256, 64, 128, true, false}), HasSubstr("desc_act with zero points"));
   EXPECT_THAT(refusal("awq", Format::kGptq, {256, 64, 128}), HasSubstr("does not read gptq"));
+  EXPECT_THAT(refusal("awq", Format::kAwq, {256, 64, 128}), HasSubstr("N to be a multiple of the group size 128"));
+  EXPECT_EQ(refusal("awq", Format::kAwq, {256, 128, 128}), "");
   EXPECT_THAT(refusal("gptq", Format::kAwq, {256, 64, 128}), HasSubstr("does not read awq"));
   EXPECT_THAT(refusal("gptq", Format::kGptq, {256, 64, 8}), HasSubstr("multiple of 32, not 8"));
   EXPECT_EQ(refusal("gptq", Format::kGptq, {256, 72, 128}), "");

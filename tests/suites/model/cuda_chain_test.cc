@@ -359,7 +359,7 @@ void Stage::AddMatmuls(std::vector<Successor>& successors) const {
   namespace cuda = kernels::cuda;
   if (precision_ != Precision::kFp16) return;
   const bool wgmma = cuda::HasWgmma() && Attribute(cudaDevAttrComputeCapabilityMajor) == 9;
-  for (const cuda::Family family : {cuda::Family::kMarlin, cuda::Family::kGptq}) {
+  for (const cuda::Family family : {cuda::Family::kMarlin, cuda::Family::kGptqOrdered}) {
     for (const int m : {1, 5, 16, 17, 64, 200}) {
       cuda::Gemm gemm;
       gemm.x = from_.data();
@@ -376,17 +376,9 @@ void Stage::AddMatmuls(std::vector<Successor>& successors) const {
           cuda::PlanFor(family, m, kK, kN, Attribute(cudaDevAttrMultiProcessorCount), wgmma ? 90 : 80, gemm.group_size);
       const bool stream_path = plan.path == cuda::Path::kStream;
       if (!stream_path && plan.path != cuda::Path::kWgmma) continue;
-      const auto launch = [=, this] {
-        if (plan.path == cuda::Path::kWgmma) {
-          cuda::WgmmaGemm(gemm, plan, stream());
-        } else if (family == cuda::Family::kGptq) {
-          cuda::GptqGemm(gemm, plan, /*ordered=*/true, stream());
-        } else {
-          cuda::MarlinGemm(gemm, plan, workspace_.data(), stream());
-        }
-      };
-      successors.push_back({std::string(family == cuda::Family::kGptq ? "gptq" : "marlin") + ", " + std::to_string(m) +
-                                " rows: " + cuda::NameOf(plan),
+      const auto launch = [=, this] { cuda::GemmBy(family, gemm, plan, workspace_.data(), stream()); };
+      successors.push_back({std::string(family == cuda::Family::kMarlin ? "marlin" : "gptq") + ", " +
+                                std::to_string(m) + " rows: " + cuda::NameOf(plan),
                             launch, !stream_path});
     }
   }
