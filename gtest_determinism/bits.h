@@ -55,6 +55,7 @@ struct BitView {
   std::shared_ptr<const void> owner = nullptr;
 };
 
+// A part of a result.
 struct NamedBits {
   std::string name;  // "" for the only part of a result; "logits[17]" in a trace
   BitView view;
@@ -78,12 +79,12 @@ class MemorySpace {
  public:
   virtual ~MemorySpace() = default;
   virtual std::string_view Name() const = 0;  // "host", "cuda:0"
-  // Storage of `bytes` bytes in this space. Throws std::bad_alloc.
+  // Storage of `bytes` bytes in this space, aligned for any element. Throws std::bad_alloc.
   virtual std::shared_ptr<void> Allocate(std::size_t bytes) const = 0;
-  virtual void Copy(void* to, const void* from, std::size_t bytes) const = 0;
-  virtual void CopyToHost(void* to, const void* from, std::size_t bytes) const = 0;
-  virtual void Fill(void* to, std::uint8_t value, std::size_t bytes) const = 0;
-  virtual bool Equal(const void* a, const void* b, std::size_t bytes) const = 0;
+  virtual void Copy(void* to, const void* from, std::size_t bytes) const = 0;        // within this space
+  virtual void CopyToHost(void* to, const void* from, std::size_t bytes) const = 0;  // from this space
+  virtual void Fill(void* to, std::uint8_t value, std::size_t bytes) const = 0;      // each byte is `value`
+  virtual bool Equal(const void* a, const void* b, std::size_t bytes) const = 0;     // byte by byte
   // All work that may still write to memory of this space is done on return.
   virtual void Synchronize() const = 0;
   // TreeDigest() of the bytes (digest.h). This one copies them to the host

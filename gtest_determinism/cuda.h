@@ -143,11 +143,11 @@ DeviceSpan<T> DeviceOutput(Outputs& outputs, std::string_view name, std::vector<
 // ---- Digests and comparisons, asynchronous ----
 
 // Puts TreeDigest() of `bytes` bytes at `data` (any alignment) on the stream: one
-// kernel up to 32 MiB, two up to 8 GiB (and for what is not aligned to 16). `digest`: 16 bytes of device memory,
-// aligned to 8. `scratch`: DigestScratchBytes(bytes) bytes of device memory,
-// aligned to 16, whose first 16 are zero before the first launch and after each;
-// not to be used by two launches at a time. May be captured. On the current
-// device. Throws std::runtime_error.
+// kernel up to 32 MiB, two up to 8 GiB (and for what is not aligned to 16). `digest`:
+// 16 bytes of device memory, aligned to 8. `scratch`: DigestScratchBytes(bytes) bytes
+// of device memory, aligned to 16, whose first 16 are zero before the first launch
+// and after each; not to be used by two launches at a time. May be captured. On the
+// current device. Throws std::runtime_error.
 void LaunchTreeDigest(const void* data, std::size_t bytes, void* digest, void* scratch, cudaStream_t stream);
 std::size_t DigestScratchBytes(std::size_t bytes);
 
@@ -173,9 +173,9 @@ class CudaDigestQueue {
   ~CudaDigestQueue();
   CudaDigestQueue(CudaDigestQueue&&) noexcept;
   CudaDigestQueue& operator=(CudaDigestQueue&&) noexcept;
-  // The index of the digest in what Take() gives.
+  // The index of the digest in what Read() and Take() give.
   std::size_t Enqueue(const void* data, std::size_t bytes, cudaStream_t stream);
-  std::size_t size() const;
+  std::size_t size() const;  // enqueued since the last Take()
   // Waits for the streams. All digests since the last Take(), in order.
   std::vector<Digest> Read();
   std::vector<Digest> Take();  // Read(), and begins anew

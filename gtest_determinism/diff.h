@@ -12,6 +12,7 @@
 
 namespace gtest_determinism {
 
+// Elements are counted in row-major order, from 0.
 struct BitDiff {
   bool equal = true;
   std::string mismatch;  // non-empty: dtype, shape or size differ, and nothing else was compared
@@ -32,7 +33,7 @@ struct BitDiff {
 };
 
 // Compares by bytes, then explains. Views of different spaces are copied to
-// the host first.
+// the host first. Throws what their spaces throw, and std::bad_alloc.
 BitDiff Compare(const BitView& expected, const BitView& actual);
 
 // "element 8197 = [2, 5]; 0x3c01 (1.00098) instead of 0x3c00 (1), 1 ulp; 12 of

@@ -9,7 +9,7 @@
 //   class FlushToZero : public Perturbation {
 //    public:
 //     std::string Name() const override { return "flush_to_zero"; }
-//     void Apply(int run, std::uint64_t seed) override { saved_ = _mm_getcsr(); _mm_setcsr(saved_ | 0x8040); }
+//     void Apply(int, std::uint64_t) override { saved_ = _mm_getcsr(); _mm_setcsr(saved_ | 0x8040); }
 //     void Undo() override { _mm_setcsr(saved_); }
 //    private:
 //     unsigned saved_ = 0;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gtest_determinism/diff.h"
+#include "gtest_determinism/digest.h"
 
 namespace gtest_determinism {
 
@@ -22,14 +23,15 @@ enum class Outcome : std::uint8_t {
 };
 std::string_view NameOf(Outcome outcome);  // "bit_exact", "nondeterministic", ...
 
-std::string ToHex(const Digest& digest);  // 32 lower-case digits
-
+// Runs that gave the same bits. One that differs from run 0 by its bytes is another
+// pattern even where digests collide.
 struct Pattern {
   Digest digest{};
   int runs = 0;       // how many runs showed it
   int first_run = 0;  // the first that did
 };
 
+// The first difference, in the order of runs and then of parts.
 struct Divergence {
   int run = -1;        // the first run that differs from run 0
   int input = 0;       // of the inputs tried
@@ -42,8 +44,8 @@ struct Divergence {
 };
 
 // Statement about p, the probability that a run differs from run 0. Assumes
-// independent runs; over several inputs p is the mean of their rates. One-sided Clopper-Pearson bounds (Biometrika 26,
-// 1934).
+// independent runs; over several inputs p is the mean of their rates. One-sided
+// Clopper-Pearson bounds (Biometrika 26, 1934): statistics.h.
 struct Power {
   int comparisons = 0;  // runs - 1, summed over the inputs
   int deviations = 0;
@@ -69,10 +71,10 @@ struct Report {
   std::string reason;                   // for kInconclusive, kSkipped, kError: one line
   std::string property = "run_to_run";  // the claim's name; properties are separate claims
   int requested_runs = 0;
-  int runs = 0;               // completed, for each input; where a budget cut some short, the fewest
-  int inputs = 0;             // different inputs that were run at all
-  std::int64_t elements = 0;  // elements compared in one run
-  std::int64_t bytes = 0;
+  int runs = 0;                        // completed, for each input; where a budget cut some short, the fewest
+  int inputs = 0;                      // different inputs that were run at all
+  std::int64_t elements = 0;           // elements compared in one run
+  std::int64_t bytes = 0;              // likewise
   std::vector<Pattern> patterns;       // of input 0, by first appearance
   std::vector<int> pattern_of_run;     // of input 0: index into `patterns`
   std::vector<int> distinct_of_input;  // distinct patterns, by input

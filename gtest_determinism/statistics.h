@@ -16,8 +16,8 @@ namespace gtest_determinism {
 
 inline constexpr double kDefaultConfidence = 0.95;
 
-// I_x(a, b), the regularized incomplete beta function, for a, b > 0 and
-// 0 <= x <= 1. By the continued fraction of DLMF 8.17.22.
+// I_x(a, b), the regularized incomplete beta function, by the continued fraction of
+// DLMF 8.17.22. Throws std::invalid_argument unless a, b > 0 and 0 <= x <= 1.
 double RegularizedIncompleteBeta(double a, double b, double x);
 
 // The rate p at which at most `deviations` in `comparisons` has the probability
@@ -27,7 +27,8 @@ double RegularizedIncompleteBeta(double a, double b, double x);
 double RateUpperBound(std::int64_t comparisons, std::int64_t deviations, double confidence = kDefaultConfidence);
 
 // The rate p at which at least `deviations` in `comparisons` has the probability
-// 1 - confidence: smaller rates are excluded. 0 where nothing deviates.
+// 1 - confidence: smaller rates are excluded. 0 where nothing deviates. Throws as
+// RateUpperBound() does.
 double RateLowerBound(std::int64_t comparisons, std::int64_t deviations, double confidence = kDefaultConfidence);
 
 // The fewest comparisons which, all equal, exclude rates above `rate`:
@@ -35,6 +36,8 @@ double RateLowerBound(std::int64_t comparisons, std::int64_t deviations, double 
 // unless 0 < rate < 1 and 0 < confidence < 1, or if it is above 2^31 - 2.
 std::int64_t ComparisonsNeeded(double rate, double confidence = kDefaultConfidence);
 
+// The rate seen and both bounds, each one-sided at `confidence`. Throws as
+// RateUpperBound() does.
 Power ComputePower(int comparisons, int deviations, double confidence = kDefaultConfidence);
 
 }  // namespace gtest_determinism

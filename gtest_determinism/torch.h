@@ -24,12 +24,12 @@ namespace gtest_determinism {
 // was built without device code.
 void AppendBits(Trace& trace, std::string_view name, const at::Tensor& tensor);
 
-// Before a run the blocks that torch's caching allocator holds free on a GPU, for
-// the current stream, are filled with a byte that changes from run to run. Where it
-// holds less than 32 MiB, 64 MiB in blocks of each power of two come on top, so that
-// it does not grow from run to run. Memory of graphs is not reached. See WorkspacePoison() in
-// cuda_perturbations.h. Throws std::invalid_argument where this library was built
-// without device code.
+// Before a run the blocks that torch's caching allocator holds free on GPU `device`,
+// for the current stream, are filled with a byte that changes from run to run. Where
+// it holds less than 32 MiB, 64 MiB in blocks of each power of two come on top, so
+// that it does not grow from run to run. Memory of graphs is not reached. See
+// WorkspacePoison() in cuda_perturbations.h. Throws std::invalid_argument where this
+// library was built without device code.
 std::shared_ptr<Perturbation> TorchWorkspacePoison(int device = 0);
 
 }  // namespace gtest_determinism
