@@ -187,9 +187,7 @@ BitDiff Compare(const BitView& expected, const BitView& actual) {
   if (!diff.equal || expected.bytes == 0) return diff;
   if (expected.space == actual.space && expected.space->Equal(expected.data, actual.data, expected.bytes)) return diff;
 
-  // A multiple of every element size, and small enough for the allocator to have it at
-  // hand: pages that are new to the process may cost more than what is copied to them.
-  constexpr std::size_t kPiece = std::size_t{1} << 16;
+  constexpr std::size_t kPiece = std::size_t{1} << 20;  // a multiple of every element size
   HostReader expected_reader(expected, kPiece), actual_reader(actual, kPiece);
   for (std::size_t at = 0; at < expected.bytes; at += kPiece) {
     const std::size_t bytes = std::min(kPiece, expected.bytes - at);
