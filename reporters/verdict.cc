@@ -223,6 +223,11 @@ Intervention DeterministicMode(const VariantRecord& record, Outcome outcome) {
   } else if (after.deviations > 0) {
     result.finding = Finding::kRefuted;
     result.detail = "the switch does not end it: " + figures;
+  } else if (mode.report.outcome != Outcome::kBitExact) {
+    // A comparison that found no flipped bit would have found no deviation either.
+    result.detail = "no claim, since its own repetitions are " +
+                    std::string(gtest_determinism::NameOf(mode.report.outcome)) +
+                    (mode.report.reason.empty() ? "" : " (" + mode.report.reason + ")") + ": " + figures;
   } else if (*result.p_value <= kSignificance) {
     result.finding = Finding::kShown;
     result.detail = figures;
@@ -330,7 +335,9 @@ std::vector<std::string> Details(const VariantRecord& record, const Decision& de
   std::vector<std::string> details;
   const Report& report = record.baseline.report;
   const Power& power = report.power;
-  if (!decided.reason.empty()) details.push_back("Inconclusive: " + decided.reason);
+  if (!decided.reason.empty()) {
+    details.push_back((decided.outcome == Outcome::kError ? "Error: " : "Inconclusive: ") + decided.reason);
+  }
   if (record.baseline.succeeded && power.comparisons > 0) {
     if (SomethingDiffered(report)) {
       if (noise.l2_mean) {

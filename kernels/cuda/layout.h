@@ -21,6 +21,7 @@
 namespace kernels::cuda {
 
 inline constexpr int kTileK = 64;          // rows of K in a tile
+inline constexpr int kUnitK = 2 * kTileK;  // in a unit, of which shares, splits and folds of K are made
 inline constexpr int kMarlinColumns = 16;  // columns of a tile in Marlin order
 
 // Row of K, within the tile, behind half `h` (0, 1) of register pair `pair`

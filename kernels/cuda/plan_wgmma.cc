@@ -8,7 +8,6 @@
 namespace kernels::cuda {
 namespace {
 
-constexpr std::int64_t kUnit = 128;      // rows of K; kUnitK of wgmma_gemm.cuh
 constexpr std::int64_t kMostSplits = 4;  // clusters of more blocks took longer
 
 // Microseconds for one unit of K, all multiprocessors at work, as measured on an
@@ -41,13 +40,13 @@ double Microseconds(const WgmmaTile& tile, double unit_time, std::int64_t m, std
 }  // namespace
 
 std::int64_t InvariantSplits(std::int64_t k, std::int64_t n, int multiprocessors) {
-  const std::int64_t units = CeilDiv(k, kUnit);
+  const std::int64_t units = CeilDiv(k, kUnitK);
   const std::int64_t wanted = std::clamp<std::int64_t>(multiprocessors * 7 / 8 / CeilDiv(n, 192), 1, 4);
   return CeilDiv(units, CeilDiv(units, std::min(wanted, units)));
 }
 
 Plan WgmmaPlanFor(std::int64_t m, std::int64_t k, std::int64_t n, int multiprocessors, bool batch_invariant) {
-  const std::int64_t units = CeilDiv(k, kUnit);
+  const std::int64_t units = CeilDiv(k, kUnitK);
   const std::int64_t fixed = batch_invariant ? InvariantSplits(k, n, multiprocessors) : 0;
   Plan best;
   double least = 0;
@@ -62,7 +61,7 @@ Plan WgmmaPlanFor(std::int64_t m, std::int64_t k, std::int64_t n, int multiproce
     best.row_blocks = tile.rows / 8;
     best.columns = tile.columns;
     best.splits = splits;
-    best.tiles_per_split = part * (kUnit / kTileK);
+    best.tiles_per_split = part * (kUnitK / kTileK);
     best.folded = folded;
     best.blocks = multiprocessors;
   };

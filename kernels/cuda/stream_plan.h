@@ -9,7 +9,6 @@
 
 namespace kernels::cuda {
 
-inline constexpr int kUnitK = 2 * kTileK;
 inline constexpr int kUnitBytes = kUnitK * kMarlinColumns / 2;
 inline constexpr int kGroupBytes = 48;  // of one group in a strip: 16 scales, 16 zero points
 inline constexpr int kSharers = 8;      // warps that share out K

@@ -22,7 +22,6 @@
 
 namespace kernels::cuda {
 
-inline constexpr int kUnitK = 128;       // rows of K in a unit, of which splits and folds are made
 inline constexpr int kMaxSplits = 8;     // blocks in a cluster
 inline constexpr int kSwizzleRow = 128;  // bytes: 64 rows of K of one row of x
 

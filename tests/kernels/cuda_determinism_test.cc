@@ -228,6 +228,7 @@ TEST_P(BuiltinCudaKernel, LaunchesInARowSeeWhatTheOneBeforeWrote) {
 // Batch invariance up to 16 rows: a row's result does not depend on the rows beside it.
 TEST_P(BuiltinCudaKernel, ARowGivesTheSameBitsInAnyBatchOfTheStream) {
   const auto kernel = Make(4096, 136, 5);
+  if (kernel->PathFor(16) != "stream") GTEST_SKIP() << "16 rows have no room in this GPU's shared memory";
   const at::Tensor x = Input(16, 4096, 6);
   const at::Tensor all = kernel->ForwardOrdered(x.narrow(0, 0, 16));
   for (const std::int64_t m : {16, 1, 2, 8, 9}) {

@@ -287,6 +287,19 @@ TEST(DeterministicMode, OfAnInconclusiveBaselineItSaysWhatWasSeenAndClaimsNothin
   }
 }
 
+// No deviations of a comparison that could not have seen any end nothing.
+TEST(DeterministicMode, EndsNothingWhereItsOwnRepetitionsAreInconclusive) {
+  VariantRecord record = NondeterministicRecord();
+  ASSERT_EQ(DeriveVerdict(record).interventions[0].finding, Finding::kShown);
+  record.deterministic.report.outcome = Outcome::kInconclusive;
+  record.deterministic.report.reason = "the flipped bit was not found";
+  const Verdict verdict = DeriveVerdict(record);
+  EXPECT_EQ(verdict.interventions[0].finding, Finding::kNotLookedAt);
+  EXPECT_THAT(verdict.interventions[0].detail,
+              HasSubstr("its own repetitions are inconclusive (the flipped bit was not found): 0 of 19"));
+  EXPECT_THAT(verdict.details, Not(Contains(HasSubstr("FIXES IT"))));
+}
+
 TEST(DeterministicMode, NamesTheSettingsThatItChanges) {
   VariantRecord record = NondeterministicRecord();
   record.baseline.settings = {{"KV_CACHE_PRECISION", "u8"}, {"THREADS", "2"}, {"HINT", "bf16"}, {"GONE", "1"}};
