@@ -15,6 +15,7 @@ inline bool IsFloat(DType dtype) {
   return dtype == DType::kFloat16 || dtype == DType::kBFloat16 || dtype == DType::kFloat32 || dtype == DType::kFloat64;
 }
 
+// The number that an IEEE word of these widths holds; a NaN keeps its payload.
 template <int kExponentBits, int kMantissaBits>
 double WidenBits(std::uint64_t word) {
   constexpr std::uint64_t kBias = (std::uint64_t{1} << (kExponentBits - 1)) - 1;

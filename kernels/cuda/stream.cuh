@@ -254,8 +254,8 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
     if (lane < args.x_buffers) InitBarrier(barriers + lane * 8);
     FenceAsync();
   }
-  // All barriers of the block are there before one is used. No warp needs that, but
-  // without it racecheck reports hazards that are none.
+  // All barriers of the block are there before one is used. By the memory model no warp
+  // needs that; without it racecheck reports hazards, with results that are right.
   __syncthreads();
 
   WaitForKernelBefore();

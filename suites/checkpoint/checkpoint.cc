@@ -236,7 +236,10 @@ class FolderCheckpoint : public Checkpoint {
   EightBitLinear EightBitHead() const {
     const auto [k, n] = expected_.linear.at("lm_head");
     const std::int64_t groups = k / GroupSize("lm_head", ".scales", k);
-    if (n % 4 != 0) Fail("lm_head", "N = " + std::to_string(n) + " is not a multiple of 4 values a word");
+    if (k % 4 != 0 || n % 4 != 0) {
+      Fail("lm_head", "K = " + std::to_string(k) + ", N = " + std::to_string(n) +
+                          " are not multiples of 4, the values of 8 bits in a word");
+    }
     const auto view = [&](const std::string& name, const Shape& wanted, std::initializer_list<const char*> dtypes) {
       return TensorView(name, Get(name, wanted, dtypes));
     };
@@ -260,7 +263,7 @@ class FolderCheckpoint : public Checkpoint {
     const auto [k, n] = shape;
     if (const int bits = GptqBits(module, shape); bits != 0 && bits != 4) {
       Fail(module, "has " + std::to_string(bits) +
-                       " bits, as a rule of \"dynamic\" in config.json may say; layers of 4 " + "are built");
+                       " bits, as a rule of \"dynamic\" in config.json may say; layers of 4 are built");
     }
     std::int64_t group = quantization.group_size == -1 ? k : quantization.group_size;
     if (quantization.group_size_by_layer) group = GroupSize(module, ".scales", k);
