@@ -36,6 +36,13 @@ const MemorySpace& HostMemory() {
   return *host;
 }
 
+std::vector<bool> MemorySpace::EqualEach(std::span<const BytePair> pairs) const {
+  std::vector<bool> equal(pairs.size());
+  std::transform(pairs.begin(), pairs.end(), equal.begin(),
+                 [&](const BytePair& pair) { return Equal(pair.a, pair.b, pair.bytes); });
+  return equal;
+}
+
 std::vector<std::int64_t> MemorySpace::ElementsHolding(const void* data, std::size_t elements, std::size_t size,
                                                        std::uint8_t value,
                                                        const std::vector<std::int64_t>* among) const {

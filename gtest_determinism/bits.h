@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,11 +72,30 @@ using Trace = std::vector<NamedBits>;
 // views appended must stay valid while `value` lives. See has_bits.h for the
 // types that are supported from the start.
 
+// Two stretches of `bytes` bytes each, in one space.
+struct BytePair {
+  const void* a = nullptr;
+  const void* b = nullptr;
+  std::size_t bytes = 0;
+};
+
+// In what two arrays of elements differ, counted over all of them.
+struct ElementDifferences {
+  std::int64_t different_elements = 0;
+  std::int64_t different_bytes = 0;
+  std::int64_t first = -1;                           // index of the first element that differs, -1 for none
+  std::uint64_t expected_word = 0, actual_word = 0;  // its raw bits, zero-extended
+  std::optional<std::uint64_t> max_ulp;              // absent for non-floats, and where all that differ are NaN
+  std::optional<double> max_abs_difference;          // absent for opaque bytes and bools, and where it is no number
+};
+
 // Where bytes lie and how they are kept, compared, digested and poisoned
 // there. The engine reads and writes memory only through its space, so that
 // addresses of another space need not be valid on the host. An implementation
 // must be usable from one thread at a time, and its methods must be complete on
-// return; they throw std::exception where they fail.
+// return; they throw std::exception where they fail. Those that are not pure have
+// an implementation that goes by the others: a device does the same where the
+// bytes lie, to save their way to the host.
 class MemorySpace {
  public:
   virtual ~MemorySpace() = default;
@@ -87,12 +108,19 @@ class MemorySpace {
   virtual bool Equal(const void* a, const void* b, std::size_t bytes) const = 0;     // byte by byte
   // All work that may still write to memory of this space is done on return.
   virtual void Synchronize() const = 0;
+  // Equal() of each pair. This one calls it for one after the other.
+  virtual std::vector<bool> EqualEach(std::span<const BytePair> pairs) const;
+  // In what two arrays of `elements` elements at any addresses differ. The same
+  // figures in every implementation: distances as BitDiff has them (diff.h). This
+  // one copies both to the host piece by piece.
+  virtual ElementDifferences DifferencesOf(const void* expected, const void* actual, std::size_t elements,
+                                           DType dtype) const;
   // TreeDigest() of the bytes (digest.h). This one copies them to the host
-  // piece by piece; a device can compute the same where the bytes lie.
+  // piece by piece.
   virtual Digest DigestOf(const void* data, std::size_t bytes) const;
   // Indices, ascending, of the elements of `size` bytes all of which are `value`:
   // of all `elements` at `data`, or of those `among` names. This one copies them
-  // to the host piece by piece; a device can look where the bytes lie.
+  // to the host piece by piece.
   virtual std::vector<std::int64_t> ElementsHolding(const void* data, std::size_t elements, std::size_t size,
                                                     std::uint8_t value,
                                                     const std::vector<std::int64_t>* among = nullptr) const;
