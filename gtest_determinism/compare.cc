@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "gtest_determinism/diff.h"
 
@@ -14,22 +15,48 @@ bool SameForm(const NamedBits& a, const NamedBits& b) {
          a.view.bytes == b.view.bytes;
 }
 
-bool SameBits(const NamedBits& a, const NamedBits& b) {
-  if (!SameForm(a, b)) return false;
-  if (a.view.space == b.view.space) return a.view.space->Equal(a.view.data, b.view.data, a.view.bytes);
-  return Compare(a.view, b.view).equal;
+// Whether each part that both traces have is the same in both. Those that lie in one
+// space of a device are compared at once: to wait for each takes longer than to
+// compare it. With `until_first` what comes when one is known to differ is left out,
+// and counts as differing.
+std::vector<bool> SameParts(const Trace& expected, const Trace& actual, bool until_first) {
+  struct Batch {
+    const MemorySpace* space;
+    std::vector<std::size_t> parts;
+    std::vector<BytePair> pairs;
+  };
+  std::vector<Batch> batches;
+  std::vector<bool> same(std::min(expected.size(), actual.size()));
+  for (std::size_t i = 0; i < same.size(); ++i) {
+    const BitView &a = expected[i].view, &b = actual[i].view;
+    if (SameForm(expected[i], actual[i])) {
+      if (a.space == b.space && a.space != &HostMemory()) {
+        auto batch = std::find_if(batches.begin(), batches.end(), [&](const Batch& x) { return x.space == a.space; });
+        if (batch == batches.end()) batch = batches.insert(batch, {a.space, {}, {}});
+        batch->parts.push_back(i);
+        batch->pairs.push_back({a.data, b.data, a.bytes});
+        continue;
+      }
+      same[i] = a.space == b.space ? a.space->Equal(a.data, b.data, a.bytes) : Compare(a, b).equal;
+    }
+    if (until_first && !same[i]) return same;
+  }
+  for (const Batch& batch : batches) {
+    const std::vector<bool> equal = batch.space->EqualEach(batch.pairs);
+    for (std::size_t k = 0; k < batch.parts.size(); ++k) same[batch.parts[k]] = equal.at(k);
+  }
+  return same;
 }
 
-// Counts the parts that are not `same` and returns the index of the first, -1
-// if there is none.
-template <class Same>
-int FindDifferentParts(const Trace& expected, const Trace& actual, const Same& same, Divergence& divergence) {
-  const std::size_t common = std::min(expected.size(), actual.size());
+// Counts the parts that are not the same and returns the index of the first, -1
+// if there is none. `same` is of those that both traces have.
+int FindDifferentParts(const Trace& expected, const Trace& actual, const std::vector<bool>& same,
+                       Divergence& divergence) {
   const std::size_t parts = std::max(expected.size(), actual.size());
   divergence.parts = static_cast<int>(parts);
   int first = -1;
   for (std::size_t i = 0; i < parts; ++i) {
-    if (i < common && same(expected[i], actual[i])) continue;
+    if (i < same.size() && same[i]) continue;
     if (first < 0) first = static_cast<int>(i);
     ++divergence.different_parts;
   }
@@ -55,7 +82,7 @@ bool DescribeUnmatchedPart(const Trace& expected, const Trace& actual, std::size
 
 std::optional<Divergence> CompareTraces(const Trace& expected, const Trace& actual) {
   Divergence divergence;
-  const int first = FindDifferentParts(expected, actual, SameBits, divergence);
+  const int first = FindDifferentParts(expected, actual, SameParts(expected, actual, false), divergence);
   if (first < 0) return std::nullopt;
   const auto index = static_cast<std::size_t>(first);
   if (DescribeUnmatchedPart(expected, actual, index, divergence)) return divergence;
@@ -70,12 +97,16 @@ std::optional<Divergence> CompareTraces(const Trace& expected, const Trace& actu
 namespace internal {
 
 bool HaveSameBits(const Trace& expected, const Trace& actual) {
-  return std::equal(expected.begin(), expected.end(), actual.begin(), actual.end(), SameBits);
+  if (expected.size() != actual.size()) return false;
+  const std::vector<bool> same = SameParts(expected, actual, true);
+  return std::find(same.begin(), same.end(), false) == same.end();
 }
 
 Divergence DescribeDifferentDigests(const Trace& expected, const Trace& actual) {
   Divergence divergence;
-  const int first = FindDifferentParts(expected, actual, SameForm, divergence);
+  std::vector<bool> same(std::min(expected.size(), actual.size()));
+  for (std::size_t i = 0; i < same.size(); ++i) same[i] = SameForm(expected[i], actual[i]);
+  const int first = FindDifferentParts(expected, actual, same, divergence);
   if (first < 0) {
     divergence.diff.equal = false;
     divergence.diff.mismatch = "another digest; which element is not known, since bytes were not kept (digest_only)";

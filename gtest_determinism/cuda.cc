@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <limits>
 #include <mutex>
 #include <new>
@@ -9,6 +10,7 @@
 
 #include "gtest_determinism/internal/cuda_check.h"
 #include "gtest_determinism/internal/cuda_kernels.h"
+#include "gtest_determinism/internal/element_differences.h"
 
 namespace gtest_determinism {
 namespace {
@@ -70,8 +72,8 @@ class CudaSpace final : public MemorySpace {
     const CaptureScope capture;
     CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags on " + name_);
     CheckCuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreateWithFlags on " + name_);
-    CheckCuda(cudaMallocHost(&host_words_, 4 * sizeof(std::uint64_t)), "cudaMallocHost");
-    words_ = static_cast<std::uint64_t*>(AllocateBytes(4 * sizeof(std::uint64_t), device_));
+    CheckCuda(cudaMallocHost(&host_words_, kWords * sizeof(std::uint64_t)), "cudaMallocHost");
+    words_ = static_cast<std::uint64_t*>(AllocateBytes(kWords * sizeof(std::uint64_t), device_));
   }
 
   std::string_view Name() const override { return name_; }
@@ -102,7 +104,41 @@ class CudaSpace final : public MemorySpace {
     const CaptureScope capture;
     CheckCuda(cudaMemsetAsync(words_, 0xff, sizeof(std::uint64_t), stream_), "cudaMemsetAsync on " + name_);
     LaunchCompare(a, b, bytes, words_, stream_);
-    return FetchWords(1)[0] == std::numeric_limits<std::uint64_t>::max();
+    return FetchWords(1)[0] == kNoByte;
+  }
+
+  // Waits once for up to 4,096 pairs.
+  std::vector<bool> EqualEach(std::span<const BytePair> pairs) const override {
+    const DeviceScope scope(device_);
+    const CaptureScope capture;
+    std::vector<bool> equal(pairs.size());
+    for (std::size_t at = 0; at < pairs.size(); at += kWords) {
+      const std::size_t count = std::min(kWords, pairs.size() - at);
+      CheckCuda(cudaMemsetAsync(words_, 0xff, count * sizeof(std::uint64_t), stream_), "cudaMemsetAsync on " + name_);
+      internal::LaunchCompareEach(pairs.subspan(at, count), words_, stream_);
+      const std::uint64_t* first = FetchWords(count);
+      for (std::size_t i = 0; i < count; ++i) equal[at + i] = first[i] == kNoByte;
+    }
+    return equal;
+  }
+
+  ElementDifferences DifferencesOf(const void* expected, const void* actual, std::size_t elements,
+                                   DType dtype) const override {
+    if (elements == 0) return {};
+    const DeviceScope scope(device_);
+    const CaptureScope capture;
+    if (differences_scratch_ == nullptr) {
+      const std::size_t bytes = internal::DifferencesScratchBytes();
+      std::shared_ptr<void> scratch = Owned(bytes, device_);
+      CheckCuda(cudaMemsetAsync(scratch.get(), 0, bytes, stream_), "cudaMemsetAsync on " + name_);
+      differences_scratch_ = std::move(scratch);
+    }
+    internal::DifferenceCount count;
+    internal::LaunchCountDifferences(expected, actual, elements, dtype,
+                                     reinterpret_cast<internal::DifferenceCount*>(words_), differences_scratch_.get(),
+                                     stream_);
+    std::memcpy(&count, FetchWords(sizeof(count) / sizeof(std::uint64_t)), sizeof(count));
+    return internal::ToElementDifferences(count);
   }
 
   void Synchronize() const override {
@@ -184,12 +220,15 @@ class CudaSpace final : public MemorySpace {
     return static_cast<const std::uint64_t*>(host_words_);
   }
 
+  static constexpr std::size_t kWords = 4096;
+  static constexpr std::uint64_t kNoByte = std::numeric_limits<std::uint64_t>::max();
   const int device_;
   const std::string name_;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t event_ = nullptr;
-  std::uint64_t* words_ = nullptr;  // 4 on the device: a digest, a count
-  void* host_words_ = nullptr;      // pinned
+  std::uint64_t* words_ = nullptr;  // kWords on the device: a digest, counts, the first byte of each pair that differs
+  void* host_words_ = nullptr;      // as many, pinned
+  mutable std::shared_ptr<void> differences_scratch_;
   mutable std::shared_ptr<void> scratch_;
   mutable std::size_t scratch_bytes_ = 0;
 };

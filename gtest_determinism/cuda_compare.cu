@@ -30,11 +30,10 @@ __device__ std::uint64_t FirstByte(const unsigned char* a, const unsigned char* 
   return kNone;
 }
 
-// Each block takes pieces of kThreads * kEach words; the bytes behind the last
-// word are the first block's.
+// A block's share: of pieces of kThreads * kEach words each gridDim.x-th; the bytes
+// behind the last word are the first block's. Whole warps come here.
 template <class Word>
-__global__ __launch_bounds__(kThreads) void compare_bytes(const unsigned char* a, const unsigned char* b,
-                                                          std::size_t bytes, std::uint64_t* first) {
+__device__ void CompareShare(const unsigned char* a, const unsigned char* b, std::size_t bytes, std::uint64_t* first) {
   constexpr int kEach = 4;
   const auto* wa = reinterpret_cast<const Word*>(a);
   const auto* wb = reinterpret_cast<const Word*>(b);
@@ -70,6 +69,45 @@ __global__ __launch_bounds__(kThreads) void compare_bytes(const unsigned char* a
     if (threadIdx.x % 32 == 0) {
       atomicMin(reinterpret_cast<unsigned long long*>(first), static_cast<unsigned long long>(found));
     }
+  }
+}
+
+template <class Word>
+__global__ __launch_bounds__(kThreads) void compare_bytes(const unsigned char* a, const unsigned char* b,
+                                                          std::size_t bytes, std::uint64_t* first) {
+  CompareShare<Word>(a, b, bytes, first);
+}
+
+// The size of the widest words that a and b are both aligned for.
+__host__ __device__ int WordBytes(const void* a, const void* b) {
+  const auto low = reinterpret_cast<std::uintptr_t>(a) | reinterpret_cast<std::uintptr_t>(b);
+  return low % 16 == 0 ? 16 : low % 4 == 0 ? 4 : low % 2 == 0 ? 2 : 1;
+}
+
+// Goes to the kernel with its arguments, so that no copy of it is waited for.
+struct PairTable {
+  static constexpr int kPairs = 128;
+  struct Entry {
+    const unsigned char *a, *b;
+    std::uint32_t bytes, index;  // its result is first[index]
+  };
+  Entry entries[kPairs];
+};
+
+// Pair blockIdx.y, dealt out to gridDim.x blocks.
+__global__ __launch_bounds__(kThreads) void compare_pairs(const __grid_constant__ PairTable table,
+                                                          std::uint64_t* first) {
+  const PairTable::Entry& pair = table.entries[blockIdx.y];
+  std::uint64_t* const result = first + pair.index;
+  switch (WordBytes(pair.a, pair.b)) {
+    case 16:
+      return CompareShare<uint4>(pair.a, pair.b, pair.bytes, result);
+    case 4:
+      return CompareShare<std::uint32_t>(pair.a, pair.b, pair.bytes, result);
+    case 2:
+      return CompareShare<std::uint16_t>(pair.a, pair.b, pair.bytes, result);
+    default:
+      return CompareShare<std::uint8_t>(pair.a, pair.b, pair.bytes, result);
   }
 }
 
@@ -119,20 +157,50 @@ __global__ __launch_bounds__(kThreads) void plain_read(const uint4* data, std::s
 
 void LaunchCompare(const void* a, const void* b, std::size_t bytes, std::uint64_t* first, cudaStream_t stream) {
   if (bytes == 0) return;
-  const auto low = reinterpret_cast<std::uintptr_t>(a) | reinterpret_cast<std::uintptr_t>(b);
-  if (low % 16 == 0) {
-    Compare<uint4>(a, b, bytes, first, stream);
-  } else if (low % 4 == 0) {
-    Compare<std::uint32_t>(a, b, bytes, first, stream);
-  } else if (low % 2 == 0) {
-    Compare<std::uint16_t>(a, b, bytes, first, stream);
-  } else {
-    Compare<std::uint8_t>(a, b, bytes, first, stream);
+  switch (WordBytes(a, b)) {
+    case 16:
+      Compare<uint4>(a, b, bytes, first, stream);
+      break;
+    case 4:
+      Compare<std::uint32_t>(a, b, bytes, first, stream);
+      break;
+    case 2:
+      Compare<std::uint16_t>(a, b, bytes, first, stream);
+      break;
+    default:
+      Compare<std::uint8_t>(a, b, bytes, first, stream);
   }
   internal::CheckCuda(cudaGetLastError(), "launch of compare_bytes");
 }
 
 namespace internal {
+
+void LaunchCompareEach(std::span<const BytePair> pairs, std::uint64_t* first, cudaStream_t stream) {
+  constexpr std::size_t kLargest = std::size_t{4} << 20, kPiece = 4 * kThreads * sizeof(uint4);
+  PairTable table;
+  unsigned count = 0;
+  std::size_t longest = 0;
+  const auto launch = [&] {
+    if (count == 0) return;
+    const dim3 grid(static_cast<unsigned>((longest + kPiece - 1) / kPiece), count);
+    compare_pairs<<<grid, kThreads, 0, stream>>>(table, first);
+    CheckCuda(cudaGetLastError(), "launch of compare_pairs");
+    count = 0;
+    longest = 0;
+  };
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const BytePair& pair = pairs[i];
+    if (pair.bytes > kLargest) {
+      LaunchCompare(pair.a, pair.b, pair.bytes, first + i, stream);
+    } else if (pair.bytes != 0) {
+      table.entries[count++] = {static_cast<const unsigned char*>(pair.a), static_cast<const unsigned char*>(pair.b),
+                                static_cast<std::uint32_t>(pair.bytes), static_cast<std::uint32_t>(i)};
+      longest = std::max(longest, pair.bytes);
+      if (count == PairTable::kPairs) launch();
+    }
+  }
+  launch();
+}
 
 void LaunchFindHolding(const void* data, std::size_t elements, std::size_t size, std::uint8_t value,
                        const std::int64_t* among, std::int64_t* indices, std::uint64_t capacity,

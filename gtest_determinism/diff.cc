@@ -2,26 +2,17 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
-#include <cmath>
 #include <cstddef>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
+#include "gtest_determinism/internal/element_differences.h"
 #include "gtest_determinism/internal/float_formats.h"
 
 namespace gtest_determinism {
 namespace {
 
 using internal::IsFloat;
-
-std::uint64_t ReadWord(const unsigned char* p, std::size_t size) {
-  static_assert(std::endian::native == std::endian::little);
-  std::uint64_t word = 0;
-  std::memcpy(&word, p, size);
-  return word;
-}
 
 std::string CoordinateText(const std::vector<std::int64_t>& coordinate) {
   std::string text = "[";
@@ -43,39 +34,6 @@ std::vector<std::int64_t> CoordinateOf(std::int64_t element, const std::vector<s
   return coordinate;
 }
 
-double SignedOf(std::uint64_t word, std::size_t size) {
-  const auto shift = static_cast<int>(64 - 8 * size);
-  return static_cast<double>(static_cast<std::int64_t>(word << shift) >> shift);
-}
-
-// |a - b|; nothing for opaque bytes and where it is not a number.
-inline std::optional<double> AbsDifference(DType dtype, std::uint64_t a, std::uint64_t b) {
-  const std::size_t size = SizeOf(dtype);
-  switch (dtype) {
-    case DType::kBytes:
-    case DType::kBool:
-      return std::nullopt;
-    case DType::kInt64:
-    case DType::kUInt64: {
-      const bool less = dtype == DType::kInt64 ? static_cast<std::int64_t>(a) < static_cast<std::int64_t>(b) : a < b;
-      return static_cast<double>(less ? b - a : a - b);  // modulo 2^64: exact where the doubles would cancel
-    }
-    case DType::kInt8:
-    case DType::kInt16:
-    case DType::kInt32:
-      return std::abs(SignedOf(a, size) - SignedOf(b, size));
-    case DType::kUInt8:
-    case DType::kUInt16:
-    case DType::kUInt32:
-      return std::abs(static_cast<double>(a) - static_cast<double>(b));
-    default: {
-      const double difference = std::abs(internal::ToDouble(dtype, a) - internal::ToDouble(dtype, b));
-      if (std::isnan(difference)) return std::nullopt;
-      return difference;
-    }
-  }
-}
-
 std::string ValueText(DType dtype, std::uint64_t word) {
   if (IsFloat(dtype)) return internal::FloatText(dtype, word);
   switch (dtype) {
@@ -93,81 +51,100 @@ std::string ValueText(DType dtype, std::uint64_t word) {
   }
 }
 
-template <class T>
-void Raise(std::optional<T>& maximum, const std::optional<T>& value) {
-  if (value && (!maximum || *value > *maximum)) maximum = value;
-}
+constexpr std::size_t kPieceBytes = std::size_t{1} << 20;  // a multiple of every element size
 
-// Reads a view in pieces that lie on the host.
+// Reads memory of a space in pieces that lie on the host.
 class HostReader {
  public:
-  HostReader(const BitView& view, std::size_t piece) : view_(view), on_host_(view.space == &HostMemory()) {
-    if (!on_host_) buffer_.resize(std::min(piece, view.bytes));
+  HostReader(const MemorySpace& space, const void* data, std::size_t bytes)
+      : space_(space), data_(static_cast<const unsigned char*>(data)), on_host_(&space == &HostMemory()) {
+    if (!on_host_) buffer_.resize(std::min(kPieceBytes, bytes));
   }
   const unsigned char* Read(std::size_t at, std::size_t bytes) {
-    const unsigned char* from = static_cast<const unsigned char*>(view_.data) + at;
-    if (on_host_) return from;
-    view_.space->CopyToHost(buffer_.data(), from, bytes);
+    if (on_host_) return data_ + at;
+    space_.CopyToHost(buffer_.data(), data_ + at, bytes);
     return buffer_.data();
   }
 
  private:
-  const BitView& view_;
+  const MemorySpace& space_;
+  const unsigned char* data_;
   bool on_host_;
   std::vector<unsigned char> buffer_;
 };
 
-void RecordElement(BitDiff& diff, DType dtype, std::int64_t element, std::uint64_t expected, std::uint64_t actual) {
-  ++diff.different_elements;
-  for (std::uint64_t other = expected ^ actual; other != 0; other >>= 8) diff.different_bytes += (other & 0xff) != 0;
-  std::optional<std::uint64_t> ulp;
-  if (IsFloat(dtype)) ulp = internal::UlpDistance(dtype, expected, actual);
-  if (diff.different_elements == 1) {
-    diff.element = element;
-    diff.coordinate = CoordinateOf(element, diff.shape);
-    diff.expected_word = expected;
-    diff.actual_word = actual;
-    diff.expected_value = ValueText(dtype, expected);
-    diff.actual_value = ValueText(dtype, actual);
-    diff.ulp = ulp;
+ElementDifferences CountInPieces(const MemorySpace& expected_space, const void* expected,
+                                 const MemorySpace& actual_space, const void* actual, std::size_t elements,
+                                 DType dtype) {
+  const std::size_t size = SizeOf(dtype), all = elements * size;
+  HostReader expected_reader(expected_space, expected, all), actual_reader(actual_space, actual, all);
+  internal::DifferenceCount count{};
+  for (std::size_t at = 0; at < all; at += kPieceBytes) {
+    const std::size_t bytes = std::min(kPieceBytes, all - at);
+    const unsigned char* e = expected_reader.Read(at, bytes);
+    const unsigned char* a = actual_reader.Read(at, bytes);
+    if (std::memcmp(e, a, bytes) == 0) continue;
+    internal::CountOnHost(count, dtype, at / size, e, a, bytes / size);
   }
-  Raise(diff.max_ulp, ulp);
-  Raise(diff.max_abs_difference, AbsDifference(dtype, expected, actual));
+  return internal::ToElementDifferences(count);
 }
 
-// Those that differ in a piece that begins with element `first`. The compiler knows
-// size and type: vectors of logits may differ in every element, in every run, and then
-// this is what a comparison takes.
-template <std::size_t kSize, DType... kType>
-void RecordElements(BitDiff& diff, std::int64_t first, const unsigned char* e, const unsigned char* a,
-                    std::size_t bytes) {
-  DType dtype = diff.dtype;
-  ((dtype = kType), ...);
-  for (std::size_t i = 0; i < bytes; i += kSize) {
-    const std::uint64_t expected = ReadWord(e + i, kSize), actual = ReadWord(a + i, kSize);
-    if (expected != actual) {
-      RecordElement(diff, dtype, first + static_cast<std::int64_t>(i / kSize), expected, actual);
-    }
-  }
-}
-
-void RecordPiece(BitDiff& diff, std::int64_t first, const unsigned char* e, const unsigned char* a, std::size_t bytes) {
-  if (diff.dtype == DType::kFloat16) return RecordElements<2, DType::kFloat16>(diff, first, e, a, bytes);
-  if (diff.dtype == DType::kBFloat16) return RecordElements<2, DType::kBFloat16>(diff, first, e, a, bytes);
-  if (diff.dtype == DType::kFloat32) return RecordElements<4, DType::kFloat32>(diff, first, e, a, bytes);
-  switch (SizeOf(diff.dtype)) {
-    case 1:
-      return RecordElements<1>(diff, first, e, a, bytes);
-    case 2:
-      return RecordElements<2>(diff, first, e, a, bytes);
-    case 4:
-      return RecordElements<4>(diff, first, e, a, bytes);
-    default:
-      return RecordElements<8>(diff, first, e, a, bytes);
-  }
+void Explain(BitDiff& diff, const ElementDifferences& differences) {
+  diff.different_elements = differences.different_elements;
+  diff.different_bytes = differences.different_bytes;
+  diff.element = differences.first;
+  diff.coordinate = CoordinateOf(diff.element, diff.shape);
+  diff.expected_word = differences.expected_word;
+  diff.actual_word = differences.actual_word;
+  diff.expected_value = ValueText(diff.dtype, diff.expected_word);
+  diff.actual_value = ValueText(diff.dtype, diff.actual_word);
+  if (IsFloat(diff.dtype)) diff.ulp = internal::UlpDistance(diff.dtype, diff.expected_word, diff.actual_word);
+  diff.max_ulp = differences.max_ulp;
+  diff.max_abs_difference = differences.max_abs_difference;
 }
 
 }  // namespace
+
+namespace internal {
+
+// The compiler knows size and type: vectors of logits may differ in every element, in
+// every run, and then this is what a comparison takes.
+void CountOnHost(DifferenceCount& count, DType dtype, std::uint64_t first, const void* expected, const void* actual,
+                 std::size_t elements) {
+  static_assert(std::endian::native == std::endian::little);
+  WithElementKind(dtype, [&]<class Kind>(Kind) {
+    using Word = typename Kind::Word;
+    const auto *e = static_cast<const unsigned char*>(expected), *a = static_cast<const unsigned char*>(actual);
+    DifferenceCount sum = count;
+    for (std::size_t i = 0; i < elements; ++i) {
+      Word x, y;
+      std::memcpy(&x, e + i * sizeof(Word), sizeof(Word));
+      std::memcpy(&y, a + i * sizeof(Word), sizeof(Word));
+      if (x != y) AddElement<Kind>(sum, first + i, x, y);
+    }
+    count = sum;
+  });
+}
+
+ElementDifferences ToElementDifferences(const DifferenceCount& count) {
+  ElementDifferences differences;
+  if (count.elements == 0) return differences;
+  differences.different_elements = static_cast<std::int64_t>(count.elements);
+  differences.different_bytes = static_cast<std::int64_t>(count.bytes);
+  differences.first = static_cast<std::int64_t>(count.first);
+  differences.expected_word = count.expected;
+  differences.actual_word = count.actual;
+  if (count.ulp != 0) differences.max_ulp = count.ulp - 1;
+  if (count.difference != 0) differences.max_abs_difference = DoubleOf(count.difference - 1);
+  return differences;
+}
+
+}  // namespace internal
+
+ElementDifferences MemorySpace::DifferencesOf(const void* expected, const void* actual, std::size_t elements,
+                                              DType dtype) const {
+  return CountInPieces(*this, expected, *this, actual, elements, dtype);
+}
 
 BitDiff Compare(const BitView& expected, const BitView& actual) {
   BitDiff diff;
@@ -185,23 +162,20 @@ BitDiff Compare(const BitView& expected, const BitView& actual) {
   }
   diff.equal = diff.mismatch.empty();
   if (!diff.equal || expected.bytes == 0) return diff;
-  if (expected.space == actual.space && expected.space->Equal(expected.data, actual.data, expected.bytes)) return diff;
-
-  constexpr std::size_t kPiece = std::size_t{1} << 20;  // a multiple of every element size
-  HostReader expected_reader(expected, kPiece), actual_reader(actual, kPiece);
-  for (std::size_t at = 0; at < expected.bytes; at += kPiece) {
-    const std::size_t bytes = std::min(kPiece, expected.bytes - at);
-    const unsigned char* e = expected_reader.Read(at, bytes);
-    const unsigned char* a = actual_reader.Read(at, bytes);
-    if (std::memcmp(e, a, bytes) == 0) continue;
-    RecordPiece(diff, static_cast<std::int64_t>(at / size), e, a, bytes);
-  }
-  diff.equal = diff.different_elements == 0;
-  if (diff.equal && expected.space == actual.space) {
+  const auto elements = static_cast<std::size_t>(diff.elements);
+  const bool one_space = expected.space == actual.space;
+  if (one_space && expected.space->Equal(expected.data, actual.data, expected.bytes)) return diff;
+  const ElementDifferences differences =
+      one_space ? expected.space->DifferencesOf(expected.data, actual.data, elements, diff.dtype)
+                : CountInPieces(*expected.space, expected.data, *actual.space, actual.data, elements, diff.dtype);
+  diff.equal = differences.different_elements == 0;
+  if (!diff.equal) {
+    Explain(diff, differences);
+  } else if (one_space) {
     // Its Equal() said otherwise. Bytes that change while they are read are no result.
     diff.equal = false;
     diff.mismatch = "the bytes differ when compared in " + std::string(expected.space->Name()) +
-                    " and agree when copied to the host: something still writes to them";
+                    " and agree when their differences are counted: something still writes to them";
   }
   return diff;
 }

@@ -32,8 +32,9 @@ struct BitDiff {
   std::optional<std::uint64_t> max_ulp;
 };
 
-// Compares by bytes, then explains. Views of different spaces are copied to
-// the host first. Throws what their spaces throw, and std::bad_alloc.
+// Compares by bytes, then explains: what differs is counted by the space of the
+// views; those of different spaces are copied to the host first. Throws what their
+// spaces throw, and std::bad_alloc.
 BitDiff Compare(const BitView& expected, const BitView& actual);
 
 // "element 8197 = [2, 5]; 0x3c01 (1.00098) instead of 0x3c00 (1), 1 ulp; 12 of

@@ -6,6 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+
+#include "gtest_determinism/bits.h"
+#include "gtest_determinism/internal/element_differences.h"
 
 namespace gtest_determinism::internal {
 
@@ -15,6 +19,16 @@ namespace gtest_determinism::internal {
 void LaunchFindHolding(const void* data, std::size_t elements, std::size_t size, std::uint8_t value,
                        const std::int64_t* among, std::int64_t* indices, std::uint64_t capacity,
                        unsigned long long* count, cudaStream_t stream);
+
+// LaunchCompare() of each pair, with first[i] for pairs[i]: one kernel for 128 of them,
+// and one for each that is larger than 4 MiB.
+void LaunchCompareEach(std::span<const BytePair> pairs, std::uint64_t* first, cudaStream_t stream);
+
+// Writes to *result in what so many elements at any addresses differ. One kernel. The
+// first four bytes of `scratch` are 0 before and after; one launch at a time uses it.
+std::size_t DifferencesScratchBytes();
+void LaunchCountDifferences(const void* expected, const void* actual, std::size_t elements, DType dtype,
+                            DifferenceCount* result, void* scratch, cudaStream_t stream);
 
 // Reads all of it, for a figure to compare with; *sink gets something of it.
 void LaunchPlainRead(const void* data, std::size_t bytes, std::uint32_t* sink, cudaStream_t stream);

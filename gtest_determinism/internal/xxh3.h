@@ -9,11 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__CUDACC__)
-#define GTEST_DETERMINISM_HD_ __host__ __device__ __forceinline__
-#else
-#define GTEST_DETERMINISM_HD_ inline
-#endif
+#include "gtest_determinism/internal/host_device.h"
+
 // Before a loop: code that runs once is fetched once, so that it had better be short.
 #if defined(__CUDA_ARCH__)
 #define GTEST_DETERMINISM_ROLLED_ _Pragma("unroll 1")
