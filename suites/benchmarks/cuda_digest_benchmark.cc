@@ -1,5 +1,6 @@
 // Rates of what gtest_determinism::cuda does with memory, beside those of reading
-// it and of copying it on the device, in one run. Manual times, by events.
+// it and of copying it on the device, in one run. Manual times, by events, unless
+// "real_time" is in the name.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
@@ -11,10 +12,13 @@
 
 namespace {
 
+using gtest_determinism::BytePair;
 using gtest_determinism::CudaCompareQueue;
 using gtest_determinism::CudaDigestQueue;
 using gtest_determinism::CudaMemory;
 using gtest_determinism::DeviceBuffer;
+using gtest_determinism::DType;
+using gtest_determinism::MemorySpace;
 
 void Check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
@@ -163,6 +167,44 @@ void DigestQueueOfAThousand(benchmark::State& state) {
   state.counters["us_each"] = benchmark::Counter(seconds / items * 1e6);
 }
 
+// A row of halves that differs everywhere, described: where it lies, and as any space
+// can do it, on the host. From the call to its end.
+void DifferencesOf(benchmark::State& state, bool on_the_host) {
+  if (const std::string why = gtest_determinism::NoCudaDevice(); !why.empty()) {
+    state.SkipWithError(why.c_str());
+    return;
+  }
+  const auto elements = static_cast<std::size_t>(state.range(0));
+  const DeviceBuffer<std::uint16_t> a({state.range(0)}), b({state.range(0)});
+  const MemorySpace& space = CudaMemory();
+  space.Fill(a.data(), 0x3c, 2 * elements);
+  space.Fill(b.data(), 0x3d, 2 * elements);
+  const auto work = [&] {
+    return on_the_host ? space.MemorySpace::DifferencesOf(a.data(), b.data(), elements, DType::kFloat16)
+                       : space.DifferencesOf(a.data(), b.data(), elements, DType::kFloat16);
+  };
+  if (work().different_elements != state.range(0)) state.SkipWithError("not all of them differ");
+  for (auto _ : state) benchmark::DoNotOptimize(work());
+}
+
+// As many rows of 300 KB: at once, and one after the other.
+void EqualEach(benchmark::State& state, bool one_by_one) {
+  if (const std::string why = gtest_determinism::NoCudaDevice(); !why.empty()) {
+    state.SkipWithError(why.c_str());
+    return;
+  }
+  constexpr std::size_t kRow = 2 * 151936;
+  const auto rows = static_cast<std::size_t>(state.range(0));
+  const Memory memory(rows * kRow);
+  std::vector<BytePair> pairs;
+  for (std::size_t i = 0; i < rows; ++i)
+    pairs.push_back({memory.a.data() + i * kRow, memory.b.data() + i * kRow, kRow});
+  const MemorySpace& space = CudaMemory();
+  const auto work = [&] { return one_by_one ? space.MemorySpace::EqualEach(pairs) : space.EqualEach(pairs); };
+  if (work() != std::vector<bool>(rows, true)) state.SkipWithError("some differ");
+  for (auto _ : state) benchmark::DoNotOptimize(work());
+}
+
 constexpr std::int64_t kGigabyte = 1000000000, kKiB = 1024, kMiB = 1024 * kKiB;
 
 void Sizes(benchmark::internal::Benchmark* b) {
@@ -176,6 +218,10 @@ BENCHMARK_CAPTURE(Digest, aligned, 0)->Apply(Sizes);
 BENCHMARK_CAPTURE(Digest, aligned_to_4, 4)->Arg(kGigabyte)->UseManualTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(Digest, aligned_to_2, 2)->Arg(kGigabyte)->UseManualTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(Equal)->Apply(Sizes);
+BENCHMARK_CAPTURE(DifferencesOf, where_they_lie, false)->Arg(151936)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(DifferencesOf, on_the_host, true)->Arg(151936)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(EqualEach, at_once, false)->Arg(1)->Arg(52)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(EqualEach, one_by_one, true)->Arg(1)->Arg(52)->UseRealTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(DigestQueueOfAThousand)->Arg(8 * kKiB)->Arg(128 * kKiB)->UseManualTime()->Unit(benchmark::kMicrosecond);
 
 }  // namespace

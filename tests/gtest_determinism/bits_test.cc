@@ -190,6 +190,17 @@ TEST(HostMemoryTest, ComparesAndFills) {
   EXPECT_TRUE(host.Equal(nullptr, nullptr, 0));
 }
 
+TEST(MemorySpaceTest, PairsAreEqualEachForItself) {
+  std::vector<unsigned char> a = {1, 2, 3, 4}, b = {1, 2, 9, 4};
+  const FarMemory far;
+  unsigned char *fa = static_cast<unsigned char*>(FarMemory::Far(a.data())),
+                *fb = static_cast<unsigned char*>(FarMemory::Far(b.data()));
+  const BytePair pairs[] = {{fa, fb, 2}, {fa, fb, 3}, {fa + 3, fb + 3, 1}, {fa, fb, 0}, {fa + 2, fb + 2, 1}};
+  EXPECT_THAT(far.EqualEach(pairs), ElementsAre(true, false, true, true, false));
+  EXPECT_EQ(far.comparisons, 5);
+  EXPECT_THAT(far.EqualEach({}), IsEmpty());
+}
+
 TEST(MemorySpaceTest, ElementsHoldingAByteAreFoundInAnySpace) {
   // More than one of the pieces in which another space is read.
   std::vector<std::uint16_t> words(700001, 0x1234);

@@ -115,6 +115,69 @@ TEST(Compare, SpacesThatTheHostCannotRead) {
   EXPECT_EQ(Compare(View(a), fb).element, 400000);
 }
 
+// A space that compares and counts for itself, whatever the bytes are.
+class SaysItself final : public MemorySpace {
+ public:
+  std::string_view Name() const override { return "itself"; }
+  std::shared_ptr<void> Allocate(std::size_t bytes) const override { return HostMemory().Allocate(bytes); }
+  void Copy(void* to, const void* from, std::size_t n) const override { HostMemory().Copy(to, from, n); }
+  void CopyToHost(void* to, const void* from, std::size_t n) const override {
+    ++copies_to_host;
+    HostMemory().Copy(to, from, n);
+  }
+  void Fill(void* to, std::uint8_t value, std::size_t n) const override { HostMemory().Fill(to, value, n); }
+  bool Equal(const void*, const void*, std::size_t) const override { return equal; }
+  void Synchronize() const override {}
+  ElementDifferences DifferencesOf(const void* e, const void* a, std::size_t elements, DType dtype) const override {
+    return differences ? *differences : MemorySpace::DifferencesOf(e, a, elements, dtype);
+  }
+
+  bool equal = false;
+  std::optional<ElementDifferences> differences;
+  mutable int copies_to_host = 0;
+};
+
+TEST(Compare, TheSpaceCountsWhatDiffers) {
+  SaysItself space;
+  space.differences = {.different_elements = 3,
+                       .different_bytes = 5,
+                       .first = 4,
+                       .expected_word = 0x3c00,
+                       .actual_word = 0x3c02,
+                       .max_ulp = 7,
+                       .max_abs_difference = 0.5};
+  const std::vector<std::uint16_t> a(6), b(6);
+  BitView va = View(a, {2, 3}, DType::kFloat16), vb = View(b, {2, 3}, DType::kFloat16);
+  va.space = vb.space = &space;
+  const BitDiff diff = Compare(va, vb);
+  EXPECT_EQ(Describe(diff),
+            "element 4 = [1, 1]; 0x3c02 (1.002) instead of 0x3c00 (1), 2 ulp; 3 of 6 elements differ, max "
+            "|difference| 0.5, max 7 ulp");
+  EXPECT_EQ(diff.different_bytes, 5);
+  EXPECT_EQ(space.copies_to_host, 0);
+  // Of two spaces neither can count: the bytes agree.
+  vb.space = &HostMemory();
+  EXPECT_TRUE(Compare(va, vb).equal);
+  EXPECT_EQ(space.copies_to_host, 1);
+}
+
+TEST(Compare, BytesThatAgreeWhenTheyAreLookedAtAgainAreStillWrittenTo) {
+  SaysItself space;
+  const std::vector<float> a(6), b(6);
+  BitView va = View(a), vb = View(b);
+  va.space = vb.space = &space;
+  for (const std::optional<ElementDifferences>& none : {std::optional<ElementDifferences>(), {ElementDifferences()}}) {
+    space.differences = none;
+    const BitDiff diff = Compare(va, vb);
+    EXPECT_FALSE(diff.equal);
+    EXPECT_EQ(Describe(diff),
+              "the bytes differ when compared in itself and agree when their differences are counted: something still "
+              "writes to them");
+  }
+  space.equal = true;
+  EXPECT_TRUE(Compare(va, vb).equal);
+}
+
 TEST(Compare, EmptyIsEqualAndHasNoElements) {
   const std::vector<float> none;
   const BitDiff diff = Compare(View(none), View(none));

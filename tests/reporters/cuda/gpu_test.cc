@@ -10,6 +10,7 @@
 #include <map>
 #include <string>
 
+#include "gtest_determinism/compare.h"
 #include "gtest_determinism/cuda.h"
 #include "reporters/cuda/diagnosis.h"
 #include "reporters/cuda/kernel_profiler.h"
@@ -80,6 +81,52 @@ TEST_F(ProfilerGpuTest, EagerLaunchesBelongToTheirScopes) {
   EXPECT_EQ(scale.dynamic_shared_bytes, 96);
   EXPECT_GT(scale.registers, 0);
   EXPECT_GT(scale.end_ns, scale.start_ns);
+}
+
+// 52 rows that differ everywhere are compared and described where they lie: three
+// launches, and a few words come back.
+TEST_F(ProfilerGpuTest, ComparingOnADeviceCopiesNoRow) {
+  constexpr std::int64_t kRows = 52, kElements = 10000;
+  const DeviceBuffer<float> x({kRows, kElements}), y({kRows, kElements});
+  const gtest_determinism::MemorySpace& space = gtest_determinism::CudaMemory();
+  space.Fill(x.data(), 1, kRows * kElements * sizeof(float));
+  space.Fill(y.data(), 2, kRows * kElements * sizeof(float));
+  gtest_determinism::Trace expected, actual;
+  for (std::int64_t row = 0; row < kRows; ++row) {
+    AppendPart(expected, "", gtest_determinism::DeviceSpan<float>{x.data() + row * kElements, {kElements}});
+    AppendPart(actual, "", gtest_determinism::DeviceSpan<float>{y.data() + row * kElements, {kElements}});
+  }
+  const std::vector<float> host = y.ToHost();
+  CompareTraces(expected, actual);  // what is allocated once is
+  CuptiProfiler profiler;
+  ASSERT_TRUE(profiler.Start()) << profiler.reason();
+  const auto divergence = CompareTraces(expected, actual);
+  const CudaProfile there = profiler.Take();
+  actual[0].view.data = host.data();
+  actual[0].view.space = &gtest_determinism::HostMemory();
+  CompareTraces(expected, actual);
+  const CudaProfile fetched = profiler.Stop();
+  ASSERT_TRUE(divergence.has_value());
+  EXPECT_EQ(divergence->different_parts, kRows);
+  EXPECT_EQ(divergence->diff.different_elements, kElements);
+  const auto launches = [](const CudaProfile& profile) {
+    std::vector<std::string> names;
+    for (const ProfiledKernel& kernel : profile.kernels) names.push_back(kernel.name);
+    return names;
+  };
+  const auto copied = [](const CudaProfile& profile) {
+    std::uint64_t bytes = 0;
+    for (const ProfiledCopy& copy : profile.copies) {
+      if (copy.activity.name != "memset") bytes += copy.activity.bytes;
+    }
+    return bytes;
+  };
+  EXPECT_EQ(there.status, ProfileStatus::kOk) << there.reason;
+  EXPECT_THAT(launches(there), testing::ElementsAre(HasSubstr("compare_pairs"), HasSubstr("compare_bytes"),
+                                                    HasSubstr("count_differences")));
+  EXPECT_LT(copied(there), 1000u);
+  // The control: of two spaces the row is fetched, and seen to be.
+  EXPECT_GE(copied(fetched), kElements * sizeof(float));
 }
 
 // Of a graph that was captured and made before the recording began, and of one
