@@ -37,8 +37,8 @@ namespace gtest_determinism {
 // "" where device 0 can be used; else the reason, one line.
 std::string NoCudaDevice();
 
-// The memory of a device, "cuda:N": bytes are kept, compared, digested and
-// searched there. Its methods wait for what they do, on a stream of their own;
+// The memory of a device, "cuda:N": bytes are kept, compared, digested, searched
+// and their differences counted there. Its methods wait for what they do, on a stream of their own;
 // Synchronize() waits for the device. The same object each time. Throws
 // std::invalid_argument where there is no such device.
 const MemorySpace& CudaMemory(int device = 0);

@@ -40,8 +40,8 @@ __device__ DifferenceCount FromLane(const DifferenceCount& count, int offset) {
   return other;
 }
 
-// Of all threads of the block, in thread 0. A lane adds that of the one `offset` above
-// it; what upper lanes so add twice reaches lane 0 never.
+// Of all threads of the block, in thread 0. Each lane adds that of the one `offset`
+// above it; the upper ones, which have none there, are not asked again.
 __device__ DifferenceCount OfBlock(DifferenceCount count, DifferenceCount* of_warp) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (int offset = 16; offset > 0; offset /= 2) AddCount(count, FromLane(count, offset));

@@ -105,7 +105,7 @@ std::optional<Divergence> CompareWith(const Reference& reference, const Trace& a
 }
 
 // The same without what it is that differs: that is said of the first run only, and
-// looking for it takes the bytes to the host.
+// looking for it takes longer, in many a space by way of the host.
 bool Differs(const Reference& reference, const Trace& actual) {
   if (!reference.digest_only) return !HaveSameBits(reference.kept, actual);
   return *reference.digest != DigestOf(actual);
