@@ -34,13 +34,15 @@ void PinTo(int cpu) {
 bool UsesPool() { return at::get_num_threads() == 1 || at::in_parallel_region(); }
 
 // Until `count` have called, or for a moment: PyTorch may have fewer threads to give
-// than it says, and those of a loaded machine come late.
+// than it says, and those of a loaded machine come late. Without yielding: where
+// others want this CPU, too, its next turn is milliseconds away.
 void MeetOthers(std::atomic<int>& arrived, int count) {
   using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::milliseconds kPatience(10);
+  constexpr std::chrono::microseconds kPatience(200);
   arrived.fetch_add(1, std::memory_order_relaxed);
   const Clock::time_point end = Clock::now() + kPatience;
-  while (arrived.load(std::memory_order_relaxed) < count && Clock::now() < end) std::this_thread::yield();
+  while (arrived.load(std::memory_order_relaxed) < count && Clock::now() < end) {
+  }
 }
 
 }  // namespace
