@@ -38,9 +38,9 @@ namespace gtest_determinism {
 std::string NoCudaDevice();
 
 // The memory of a device, "cuda:N": bytes are kept, compared, digested, searched
-// and their differences counted there. Its methods wait for what they do, on a stream of their own;
-// Synchronize() waits for the device. The same object each time. Throws
-// std::invalid_argument where there is no such device.
+// and their differences counted there. Its methods wait for what they do, on a
+// stream of their own; Synchronize() waits for the device. The same object each
+// time. Throws std::invalid_argument where there is no such device.
 const MemorySpace& CudaMemory(int device = 0);
 
 // ---- Things with bits ----
