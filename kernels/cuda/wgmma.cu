@@ -82,12 +82,11 @@ template <class Shape>
 void AllowShared() {
   static std::atomic<std::uint64_t> asked{0};
   int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) Fail("no current device");
+  CheckLaunch("MarlinGemmWgmma", cudaGetDevice(&device));
   const std::uint64_t bit = std::uint64_t{1} << (device % 64);
   if ((asked.load(std::memory_order_relaxed) & bit) != 0) return;
-  const cudaError_t error =
-      cudaFuncSetAttribute(MarlinGemmWgmma<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedOfBlock);
-  if (error != cudaSuccess) Fail(std::string("no shared memory: ") + cudaGetErrorString(error));
+  CheckLaunch("MarlinGemmWgmma", cudaFuncSetAttribute(MarlinGemmWgmma<Shape>,
+                                                      cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedOfBlock));
   asked.fetch_or(bit, std::memory_order_relaxed);
 }
 
@@ -109,8 +108,7 @@ void Launch(const Gemm& gemm, const Plan& plan, cudaStream_t stream) {
   attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   config.attrs = attributes;
   config.numAttrs = args.splits > 1 ? 2 : 1;
-  cudaLaunchKernelEx(&config, MarlinGemmWgmma<Shape>, args);
-  CheckLaunch("MarlinGemmWgmma");
+  CheckLaunch("MarlinGemmWgmma", cudaLaunchKernelEx(&config, MarlinGemmWgmma<Shape>, args));
 }
 
 template <int kGroups, int kBlocks, int kRows, int kStageTiles, bool kFold = false>
@@ -128,6 +126,7 @@ bool HasWgmma() { return true; }
 
 void WgmmaGemm(const Gemm& gemm, const Plan& plan, cudaStream_t stream) {
   if (gemm.m == 0) return;
+  if (plan.splits > kMaxWgmmaSplits) Fail("no kernel for K in " + std::to_string(plan.splits) + " splits");
   // One case for each of kWgmmaTiles in plan.h.
   switch (plan.columns * 1000 + 8 * plan.row_blocks) {
     case 192016:

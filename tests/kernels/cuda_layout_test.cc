@@ -258,7 +258,7 @@ TEST(WgmmaPlan, SplitsCoverKOnceAndFitACluster) {
           EXPECT_EQ(plan.tiles_per_split % 2, 0) << "units of 128 rows";
           EXPECT_GE(plan.splits * plan.tiles_per_split, tiles);
           EXPECT_LT((plan.splits - 1) * plan.tiles_per_split, tiles) << "no split is empty";
-          EXPECT_LE(plan.splits, 8);
+          EXPECT_LE(plan.splits, kMaxWgmmaSplits);
           EXPECT_GT(plan.blocks, 0);
           EXPECT_TRUE(!plan.folded || plan.splits > 1);
           if (plan.folded) {
