@@ -322,6 +322,7 @@ __device__ __forceinline__ void WgmmaAddSplits(const WgmmaArgs& args, std::uint3
   constexpr int kPerRow = Shape::kColumns / 4;
   const int splits = args.splits, rows = min(Shape::kRows, args.m - first_row);
   const int mine = (rows - rank + splits - 1) / splits;
+#pragma unroll 1
   for (int at = threadIdx.x; at < mine * kPerRow; at += Shape::kGroups * 128) {
     const int row = rank + at / kPerRow * splits, column = at % kPerRow * 4;
     const std::uint32_t from = base + (row * Shape::kSumPitch + column) * 4;
