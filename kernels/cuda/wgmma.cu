@@ -9,7 +9,7 @@
 namespace kernels::cuda {
 namespace {
 
-constexpr int kSharedOfBlock = 227 * 1024;  // what a block of sm_90 may have
+constexpr int kSharedOfBlock = kSharedLimit90;
 // With few rows, what the next block of a multiprocessor asks for is there sooner.
 constexpr int kSharedOfHalf = 113 * 1024;
 constexpr int kMaxStages = 16;
@@ -25,9 +25,8 @@ EncodeTiled Encoder() {
     cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
     const cudaError_t error =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result);
-    if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) {
-      Fail("the driver has no cuTensorMapEncodeTiled");
-    }
+    CheckLaunch("MarlinGemmWgmma", error);
+    if (result != cudaDriverEntryPointSuccess) Fail("the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<EncodeTiled>(function);
   }();
   return encoder;
@@ -70,6 +69,7 @@ WgmmaArgs WgmmaArgsOf(const Gemm& gemm, const Plan& plan) {
   args.column_tiles = static_cast<int>(Blocks(gemm.n, Shape::kColumns));
   args.row_tiles = static_cast<int>(Blocks(gemm.m, Shape::kRows));
   args.raster = kRaster;
+  static_assert(Shape::SharedBytes(2, 1) <= kSharedOfBlock && Shape::SharedBytes(2, 2) <= kSharedOfBlock);
   const bool half = Shape::kRows <= (args.splits > 1 ? 64 : 16);
   const int room = half ? kSharedOfHalf : kSharedOfBlock;
   args.stages = kMaxStages;

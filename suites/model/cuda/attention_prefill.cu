@@ -283,9 +283,9 @@ using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, 
 EncodeTiled FindEncodeTiled() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult result;
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result) !=
-          cudaSuccess ||
-      result != cudaDriverEntryPointSuccess) {
+  kernels::cuda::CheckLaunch("attention", cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                                                           cudaEnableDefault, &result));
+  if (result != cudaDriverEntryPointSuccess) {
     throw std::runtime_error("attention: the driver has no cuTensorMapEncodeTiled");
   }
   return reinterpret_cast<EncodeTiled>(function);
