@@ -35,8 +35,8 @@ constexpr bool IsOfEarlierWork(cudaError_t error) {
 
 // `error` is what the launch of `kernel`, or a call that prepares it, returned. Throws
 // std::runtime_error, one line, unless that is cudaSuccess. What the call left for
-// cudaGetLastError() is taken away, so that nobody takes it for his own; what lay there
-// before a launch that succeeds is left alone, and never taken for this launch's.
+// cudaGetLastError() is taken away, so that nobody takes it for his own. What lay there
+// before a launch that succeeds is never taken for this launch's.
 inline void CheckLaunch(const char* kernel, cudaError_t error) {
   if (error == cudaSuccess) return;
   cudaGetLastError();
