@@ -1,9 +1,11 @@
 #include "kernels/cpu/arrival_pool.h"
 
+#include <ATen/Parallel.h>
 #include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <chrono>
 
 namespace kernels::cpu {
 namespace {
@@ -29,7 +31,33 @@ void PinTo(int cpu) {
   pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 
+bool UsesPool() { return at::get_num_threads() == 1 || at::in_parallel_region(); }
+
+// Until `count` have called, or for a moment: PyTorch may have fewer threads to give
+// than it says, and those of a loaded machine come late. Without yielding: where
+// others want this CPU, too, its next turn is milliseconds away.
+void MeetOthers(std::atomic<int>& arrived, int count) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::microseconds kPatience(200);
+  arrived.fetch_add(1, std::memory_order_relaxed);
+  const Clock::time_point end = Clock::now() + kPatience;
+  while (arrived.load(std::memory_order_relaxed) < count && Clock::now() < end) {
+  }
+}
+
 }  // namespace
+
+int SideBySideThreads() { return UsesPool() ? ArrivalPool::Instance().workers() : at::get_num_threads(); }
+
+void RunSideBySide(const std::function<void(int)>& body) {
+  if (UsesPool()) return ArrivalPool::Instance().RunOnAll(body);
+  const int threads = at::get_num_threads();
+  std::atomic<int> arrived{0};
+  at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    MeetOthers(arrived, threads);
+    for (std::int64_t worker = begin; worker < end; ++worker) body(static_cast<int>(worker));
+  });
+}
 
 ArrivalPool& ArrivalPool::Instance() {
   constexpr int kLeastWorkers = 4;

@@ -1,4 +1,4 @@
-// Worker threads for kernels whose result depends on which thread arrives first.
+// Threads for kernels whose result depends on which of them arrives first.
 #ifndef KERNELS_CPU_ARRIVAL_POOL_H_
 #define KERNELS_CPU_ARRIVAL_POOL_H_
 
@@ -11,9 +11,18 @@
 
 namespace kernels::cpu {
 
-// At least four threads whatever the number of cores, apart from the intra-op
-// threads of PyTorch, so that on a small machine, too, the threads overtake each
-// other. They stand for the thread blocks that a GPU runs side by side:
+// Calls body(worker), worker = 0 ... SideBySideThreads() - 1, on so many threads of
+// PyTorch's and returns when all have returned; what they wrote is then visible to the
+// caller. They begin together: each waits a moment for the others, since otherwise a
+// short job is over on the first before the second has woken. A thread may be given
+// several workers, one after the other. Where PyTorch has one thread, or the caller is
+// one of several, the threads are those of ArrivalPool. `body` must not throw.
+void RunSideBySide(const std::function<void(int worker)>& body);
+int SideBySideThreads();
+
+// At least four threads whatever the number of cores and of PyTorch's threads. They
+// are slow to start, more so on a loaded machine, and stand for the thread blocks that
+// a GPU runs side by side:
 // - each is pinned to a CPU of the process's affinity mask, in turn, since the
 //   scheduler otherwise leaves all of them for a while on the CPU that woke them;
 // - one for each CPU starts only when the others have woken, since otherwise a

@@ -57,7 +57,7 @@ class Buffer {
 
 // What a thread needs to multiply.
 struct Scratch {
-  Buffer totals, panel, halves;
+  Buffer totals, panel, halves, partial;
 };
 Scratch& ThreadScratch() {
   thread_local Scratch scratch;
@@ -65,7 +65,7 @@ Scratch& ThreadScratch() {
 }
 // What a caller's digits lie in; the threads that multiply read it.
 struct DigitMemory {
-  Buffer digits, sums, units, places;
+  Buffer digits, sums, units, places, arrived;
 };
 DigitMemory& CallerMemory() {
   thread_local DigitMemory memory;
@@ -263,10 +263,21 @@ class Task {
       for (std::int64_t i = 0; i < tiles_; ++i) AddBlock(i, b);
     }
   }
-  // The same for tile i alone.
-  void AccumulateTile(std::int64_t i, std::int64_t begin, std::int64_t end) const {
+  // halves[rows(), kTileColumns] = half(the same for tile i alone).
+  void RoundedSums(std::int64_t i, std::int64_t begin, std::int64_t end, std::uint16_t* halves) const {
+    if (end - begin == 1 && problem_.all_finite()) return AddBlock(i, begin, halves);
     std::fill_n(TotalsOf(i), row_tiles_ * problem_.height * kTileColumns, 0.0F);
     for (std::int64_t b = begin; b < end; ++b) AddBlock(i, b);
+    problem_.kernels.float_to_half(TotalsOf(i), halves, tile_halves());
+  }
+  std::int64_t tile_halves() const { return rows() * kTileColumns; }
+  // y = halves[tiles(), rows(), kTileColumns].
+  void Write(const std::uint16_t* halves, std::uint16_t* y) const {
+    for (std::int64_t i = 0; i < tiles_; ++i, halves += tile_halves()) {
+      for (std::int64_t r = 0; r < rows(); ++r) {
+        std::copy_n(halves + r * kTileColumns, columns(i), result(y, i, r));
+      }
+    }
   }
 
  private:
@@ -283,15 +294,16 @@ class Task {
     return block;
   }
 
-  void AddBlock(std::int64_t i, std::int64_t b) const {
+  // halves: null, or where the rounded sum goes instead of onto the totals.
+  void AddBlock(std::int64_t i, std::int64_t b, std::uint16_t* halves = nullptr) const {
     const RowTile* const rows_of_x = problem_.TilesOf(b, first_row_tile_);
     const GroupBlock block = BlockOf(i, problem_.blocks[static_cast<std::size_t>(b)]);
     if (problem_.by_dot) {
-      problem_.kernels.dot(block, *rows_of_x, TotalsOf(i));
+      problem_.kernels.dot(block, *rows_of_x, TotalsOf(i), halves);
     } else {
       void* const panel = ThreadScratch().panel.Get<std::byte>(kPanelBytes);
       problem_.kernels.unpack(block, panel);
-      problem_.kernels.multiply_panel(block, panel, rows_of_x, static_cast<int>(row_tiles_), TotalsOf(i));
+      problem_.kernels.multiply_panel(block, panel, rows_of_x, static_cast<int>(row_tiles_), TotalsOf(i), halves);
     }
     if (!problem_.all_finite()) AddSpecialValues(i, b, block);
   }
@@ -329,13 +341,6 @@ class Task {
   float* const totals_;
 };
 
-// y += half(totals), tile i of a task; rows of y lie `stride` apart.
-void AddTile(const Problem& problem, const Task& task, std::int64_t i, std::uint16_t* y, std::int64_t stride) {
-  for (std::int64_t r = 0; r < task.rows(); ++r) {
-    problem.kernels.accumulate_half(task.totals(i, r), y + r * stride, task.columns(i));
-  }
-}
-
 // The blocks of each slice of kSplitK rows.
 std::vector<std::int64_t> FirstBlocksOfSlices(const Problem& problem) {
   std::vector<std::int64_t> first;
@@ -346,18 +351,41 @@ std::vector<std::int64_t> FirstBlocksOfSlices(const Problem& problem) {
   return first;
 }
 
-class SpinLock {
+// The sum of an output's slices that have arrived, the CPU's stand-in for what
+// atomic adds of half2 find in memory.
+class ArrivedSum {
  public:
-  void lock() {
-    while (taken_.test_and_set(std::memory_order_acquire)) {
-      // Its holder may have been preempted.
-      std::this_thread::yield();
-    }
+  // Adds what `task` has summed of a slice; the last of `slices` writes y.
+  void Add(const Problem& problem, const Task& task, const std::uint16_t* partial, std::uint16_t* sum,
+           std::int64_t slices, std::uint16_t* y) {
+    const std::int64_t halves = task.tiles() * task.tile_halves();
+    const std::lock_guard lock(lock_);
+    if (arrived_ == 0) std::fill_n(sum, halves, std::uint16_t{0});
+    problem.kernels.add_halves(partial, sum, halves);
+    if (++arrived_ == slices) task.Write(sum, y);
   }
-  void unlock() { taken_.clear(std::memory_order_release); }
 
  private:
-  std::atomic_flag taken_;
+  class SpinLock {
+   public:
+    void lock() {
+      while (taken_.test_and_set(std::memory_order_acquire)) {
+        // Its holder may have been preempted.
+        std::this_thread::yield();
+      }
+    }
+    void unlock() { taken_.clear(std::memory_order_release); }
+
+   private:
+    std::atomic_flag taken_;
+  };
+  SpinLock lock_;
+  std::int64_t arrived_ = 0;
+};
+
+// How many of its tasks of one worker are taken; alone in its cache line.
+struct alignas(kAlignment) Share {
+  std::atomic<std::int64_t> taken{0};
 };
 
 // gemm(first row, rows) for pieces of x.
@@ -397,49 +425,55 @@ void SplitKGemmOrdered(const Weights& weights, const std::uint16_t* x, std::int6
       for (std::int64_t index = begin; index < end; ++index) {
         const Task task(problem, index);
         // Summed where it stays in the first-level cache; rows of y lie pages apart.
-        const std::int64_t tile_halves = task.rows() * kTileColumns;
-        auto* const sums =
-            ThreadScratch().halves.Get<std::uint16_t>(static_cast<std::size_t>(task.tiles() * tile_halves));
-        std::fill_n(sums, task.tiles() * tile_halves, std::uint16_t{0});
+        const std::int64_t halves = task.tiles() * task.tile_halves();
+        auto* const sums = ThreadScratch().halves.Get<std::uint16_t>(static_cast<std::size_t>(halves));
+        auto* const partial = ThreadScratch().partial.Get<std::uint16_t>(static_cast<std::size_t>(task.tile_halves()));
+        std::fill_n(sums, halves, std::uint16_t{0});
         for (std::size_t slice = 0; slice + 1 < slices.size(); ++slice) {
           for (std::int64_t i = 0; i < task.tiles(); ++i) {
-            task.AccumulateTile(i, slices[slice], slices[slice + 1]);
-            AddTile(problem, task, i, sums + i * tile_halves, kTileColumns);
+            task.RoundedSums(i, slices[slice], slices[slice + 1], partial);
+            problem.kernels.add_halves(partial, sums + i * task.tile_halves(), task.tile_halves());
           }
         }
-        for (std::int64_t i = 0; i < task.tiles(); ++i) {
-          for (std::int64_t r = 0; r < task.rows(); ++r) {
-            std::copy_n(sums + i * tile_halves + r * kTileColumns, task.columns(i), task.result(to, i, r));
-          }
-        }
+        task.Write(sums, to);
       }
     });
   });
 }
 
 void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int64_t m, std::uint16_t* y) {
-  ArrivalPool& pool = ArrivalPool::Instance();
   InPieces(m, [&](std::int64_t first, std::int64_t rows) {
     const Problem problem(weights, x + first * weights.k, rows, kSplitK);
     const std::vector<std::int64_t> first_blocks = FirstBlocksOfSlices(problem);
     const auto slices = static_cast<std::int64_t>(first_blocks.size()) - 1;
     const std::int64_t tasks = problem.tasks() * slices;
+    const std::int64_t task_halves =
+        problem.task_tiles * problem.height * problem.strip_tiles * std::int64_t{kTileColumns};
+    auto* const sums =
+        CallerMemory().arrived.Get<std::uint16_t>(static_cast<std::size_t>(problem.tasks() * task_halves));
+    const std::unique_ptr<ArrivedSum[]> arrived(new ArrivedSum[static_cast<std::size_t>(problem.tasks())]);
     std::uint16_t* const to = y + first * weights.n;
-    std::memset(to, 0, static_cast<std::size_t>(rows * weights.n) * sizeof(std::uint16_t));
-    // One for each task of the output: the CPU's stand-in for atomic adds of half2.
-    const std::unique_ptr<SpinLock[]> locks(new SpinLock[static_cast<std::size_t>(problem.tasks())]);
-    pool.RunOnAll([&](int worker) {
+    // The slices of an output go to different threads, as they go to different thread
+    // blocks on a GPU. A thread that has done its own does those of others: which one
+    // began first shows even where they do not run at the same time.
+    const int workers = SideBySideThreads();
+    const std::unique_ptr<Share[]> shares(new Share[static_cast<std::size_t>(workers)]);
+    const auto add_slice = [&](std::int64_t output, std::int64_t slice) {
+      const Task task(problem, output);
+      auto* const partial = ThreadScratch().partial.Get<std::uint16_t>(static_cast<std::size_t>(task_halves));
+      for (std::int64_t i = 0; i < task.tiles(); ++i) {
+        task.RoundedSums(i, first_blocks[static_cast<std::size_t>(slice)],
+                         first_blocks[static_cast<std::size_t>(slice + 1)], partial + i * task.tile_halves());
+      }
+      arrived[output].Add(problem, task, partial, sums + output * task_halves, slices, to);
+    };
+    RunSideBySide([&](int worker) {
       const KernelScope scope(problem.kernels);
-      // The slices of an output go to different workers, as they go to different
-      // thread blocks on a GPU; all workers pass over the outputs at the same time.
-      for (std::int64_t index = worker; index < tasks; index += pool.workers()) {
-        const std::int64_t output = index / slices, slice = index % slices;
-        const Task task(problem, output);
-        task.Accumulate(first_blocks[static_cast<std::size_t>(slice)],
-                        first_blocks[static_cast<std::size_t>(slice + 1)]);
-        const std::lock_guard lock(locks[output]);
-        for (std::int64_t i = 0; i < task.tiles(); ++i) {
-          AddTile(problem, task, i, task.result(to, i, 0), weights.n);
+      for (int turn = 0; turn < workers; ++turn) {
+        const int of = (worker + turn) % workers;
+        std::atomic<std::int64_t>& taken = shares[of].taken;
+        for (std::int64_t index = of + workers * taken++; index < tasks; index = of + workers * taken++) {
+          add_slice(index / slices, index % slices);
         }
       }
     });

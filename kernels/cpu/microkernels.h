@@ -81,13 +81,15 @@ struct Microkernels {
   void (*split)(const std::uint16_t* x, int rows, const RowInBlock& as, const RowTile& tile, int row);
   // Unpacks codes in registers: for few rows of x, when reading the codes is the
   // cost. totals: [rows, kTileColumns], by place. tile.height <= kMaxDotRows.
-  void (*dot)(const GroupBlock& block, const RowTile& tile, float* totals);
+  // Where `halves` is not null it gets half(scale[n] * round(sum)), what rounding a
+  // total that was 0 before gives, and totals are neither read nor written.
+  void (*dot)(const GroupBlock& block, const RowTile& tile, float* totals, std::uint16_t* halves);
   // Unpacks the codes to a panel of kPanelBytes, in an order of the instruction
   // set's own.
   void (*unpack)(const GroupBlock& block, void* panel);
   // What `dot` computes, from a panel, for several tiles.
   void (*multiply_panel)(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count,
-                         float* totals);
+                         float* totals, std::uint16_t* halves);
   // multiply_panel needs tiles of the height kTileRows.
   bool full_tiles;
   // Around the calls of multiply_panel of one thread; null where nothing is needed.
@@ -96,8 +98,8 @@ struct Microkernels {
   // `count` is a multiple of 8 in both. Halves are bits of IEEE binary16, rounded
   // to nearest even.
   void (*float_to_half)(const float* from, std::uint16_t* to, std::ptrdiff_t count);
-  // y = half(y + half(addend)): each addend is rounded first, as a half2 atomic add has it.
-  void (*accumulate_half)(const float* addend, std::uint16_t* y, std::ptrdiff_t count);
+  // y = half(y + addend), as a half2 atomic add has it.
+  void (*add_halves)(const std::uint16_t* addend, std::uint16_t* y, std::ptrdiff_t count);
 };
 inline constexpr std::size_t kPanelBytes = std::size_t{kMaxBlockRows} * kTileColumns;
 

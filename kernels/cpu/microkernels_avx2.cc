@@ -88,13 +88,11 @@ struct Avx2 {
     }
     return _mm256_set_m128(halves[1], halves[0]);
   }
-  static __m128i ToHalf(F v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static void StoreHalf(const float* from, std::uint16_t* to) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), ToHalf(Load(from)));
+  static void StoreHalf(F v, std::uint16_t* to) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
-  static void AddHalf(const float* addend, std::uint16_t* y) {
-    const F sum = _mm256_add_ps(LoadHalf(y), _mm256_cvtph_ps(ToHalf(Load(addend))));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), ToHalf(sum));
+  static void AddHalves(const std::uint16_t* addend, std::uint16_t* y) {
+    StoreHalf(_mm256_add_ps(LoadHalf(y), LoadHalf(addend)), y);
   }
 };
 

@@ -79,15 +79,31 @@ struct Avx512 {
     const __m512d low = _mm512_castpd256_pd512(_mm256_castps_pd(halves[0]));
     return _mm512_castpd_ps(_mm512_insertf64x4(low, _mm256_castps_pd(halves[1]), 1));
   }
-  static __m256i ToHalf(F v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static void StoreHalf(const float* from, std::uint16_t* to) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), ToHalf(Load(from)));
+  static void StoreHalf(F v, std::uint16_t* to) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
-  static void AddHalf(const float* addend, std::uint16_t* y) {
-    const F sum = _mm512_add_ps(LoadHalf(y), _mm512_cvtph_ps(ToHalf(Load(addend))));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), ToHalf(sum));
+  static void AddHalves(const std::uint16_t* addend, std::uint16_t* y) {
+    StoreHalf(_mm512_add_ps(LoadHalf(y), LoadHalf(addend)), y);
   }
 };
+
+// Sums of halves as they are: a third of the instructions.
+__attribute__((target("avx512fp16"))) void AddHalvesFp16(const std::uint16_t* addend, std::uint16_t* y,
+                                                         std::ptrdiff_t count) {
+  constexpr std::ptrdiff_t kHalves = 32;
+  std::ptrdiff_t i = 0;
+  for (; i + kHalves <= count; i += kHalves) {
+    _mm512_storeu_ph(y + i, _mm512_add_ph(_mm512_loadu_ph(y + i), _mm512_loadu_ph(addend + i)));
+  }
+  if (i < count) Loops<Avx512>::AddHalves(addend + i, y + i, count - i);
+}
+
+Microkernels Avx512Table() {
+  Microkernels table = Loops<Avx512>::Table();
+  if (__builtin_cpu_supports("avx512fp16")) table.add_halves = AddHalvesFp16;
+  return table;
+}
 
 // --- AMX: registers of 16 rows of 64 bytes. Written as assembly, with memory as a
 // clobber: g++ 12's own loads say nothing of what they read.
@@ -223,7 +239,8 @@ void StoreSums(int count, std::int32_t* sums) {
   if (count > 3) StoreTile<3>(sums + 3 * kInts);
 }
 
-void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count, float* totals) {
+void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count, float* totals,
+                      std::uint16_t* halves) {
   constexpr int kInRegisters = 4;
   alignas(64) std::int32_t sums[2][kMaxDigits * kTileRows * kAmxColumns];
   alignas(64) float scales[kTileColumns];
@@ -232,7 +249,8 @@ void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile*
   const auto add = [&](int i) {
     const RowTile& tile = tiles[i / kAmxParts];
     const int part = i % kAmxParts * kAmxColumns;
-    Loops<Avx512>::AddRows(tile, sums[i % 2], kAmxColumns, kAmxColumns, scales + part, totals + part);
+    Loops<Avx512>::AddRows(tile, sums[i % 2], kAmxColumns, kAmxColumns, scales + part, totals + part,
+                           halves == nullptr ? nullptr : halves + part);
   };
   // While the tile unit multiplies, the vector units round and add what it
   // multiplied before.
@@ -255,11 +273,14 @@ void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile*
 
 }  // namespace
 
-const Microkernels& Avx512Microkernels() { return Loops<Avx512>::Table(); }
+const Microkernels& Avx512Microkernels() {
+  static const Microkernels table = Avx512Table();
+  return table;
+}
 
 const Microkernels& AmxMicrokernels() {
   static const Microkernels table = [] {
-    Microkernels amx = Avx512Microkernels();
+    Microkernels amx = Avx512Table();
     amx.unpack = UnpackAmx;
     amx.multiply_panel = MultiplyPanelAmx;
     amx.full_tiles = true;

@@ -55,8 +55,10 @@ struct Portable {
     for (int d = count - 1; d >= 0; --d) value = value * 256 + sums[d * digit_stride];
     return static_cast<float>(value);
   }
-  static void StoreHalf(const float* from, std::uint16_t* to) { *to = ToHalf(*from); }
-  static void AddHalf(const float* addend, std::uint16_t* y) { *y = ToHalf(FromHalf(*y) + FromHalf(ToHalf(*addend))); }
+  static void StoreHalf(F v, std::uint16_t* to) { *to = ToHalf(v); }
+  static void AddHalves(const std::uint16_t* addend, std::uint16_t* y) {
+    *y = ToHalf(FromHalf(*y) + FromHalf(*addend));
+  }
 };
 
 }  // namespace

@@ -5,7 +5,7 @@
 // ToInts, BitsOf, Mul, Fma, LoadHalf; Zeros (a byte a
 // lane), TimesZeros (z times the low 16 bits of a number), Dot (eight codes, in the
 // bytes of two vectors, times eight digits), RoundWide (sums of five or six digits,
-// added in float64, which holds their 51 bits, to a float); StoreHalf, AddHalf.
+// added in float64, which holds their 51 bits, to a float); StoreHalf, AddHalves.
 #ifndef KERNELS_CPU_MICROKERNELS_TEMPLATE_H_
 #define KERNELS_CPU_MICROKERNELS_TEMPLATE_H_
 
@@ -220,14 +220,15 @@ struct Loops {
     return V::Fma(V::FromInts(high >> 4), V::Broadcast(0x1p20F), V::FromInts((low & 0xFFFF) | ((high & 15) << 16)));
   }
 
-  // totals[place, c] = fma(scale, value of the digits' sums, totals[place, c]) for the rows of a tile.
-  template <int kCount>
+  // For the rows of a tile, totals[place, c] = fma(scale, value of the digits' sums,
+  // totals[place, c]), or halves[place, c] = half(scale * value).
+  template <int kCount, bool kToHalf>
   static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
-                      const float* scales, float* totals) {
+                      const float* scales, float* totals, std::uint16_t* halves) {
     const std::ptrdiff_t digit_stride = tile.height * row_stride;
     for (int r = 0; r < tile.rows; ++r) {
       const std::int32_t* const from = sums + r * row_stride;
-      float* const to = totals + tile.places[r] * kTileColumns;
+      const std::ptrdiff_t to = tile.places[r] * kTileColumns;
       const F unit = V::Broadcast(tile.units[r]);
       for (int c = 0; c < columns; c += V::kLanes) {
         F value;
@@ -238,25 +239,38 @@ struct Loops {
         }
         // A power of two times a half changes no bit of either.
         const F scale = V::Mul(V::Load(scales + c), unit);
-        V::Store(to + c, V::Fma(scale, value, V::Load(to + c)));
+        if constexpr (kToHalf) {
+          V::StoreHalf(V::Fma(scale, value, V::Broadcast(0)), halves + to + c);
+        } else {
+          V::Store(totals + to + c, V::Fma(scale, value, V::Load(totals + to + c)));
+        }
       }
     }
   }
+  template <bool kToHalf>
   static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
-                      const float* scales, float* totals) {
+                      const float* scales, float* totals, std::uint16_t* halves) {
     switch (tile.count) {
       case 1:
-        return AddRows<1>(tile, sums, row_stride, columns, scales, totals);
+        return AddRows<1, kToHalf>(tile, sums, row_stride, columns, scales, totals, halves);
       case 2:
-        return AddRows<2>(tile, sums, row_stride, columns, scales, totals);
+        return AddRows<2, kToHalf>(tile, sums, row_stride, columns, scales, totals, halves);
       case 3:
-        return AddRows<3>(tile, sums, row_stride, columns, scales, totals);
+        return AddRows<3, kToHalf>(tile, sums, row_stride, columns, scales, totals, halves);
       case 4:
-        return AddRows<4>(tile, sums, row_stride, columns, scales, totals);
+        return AddRows<4, kToHalf>(tile, sums, row_stride, columns, scales, totals, halves);
       case 5:
-        return AddRows<5>(tile, sums, row_stride, columns, scales, totals);
+        return AddRows<5, kToHalf>(tile, sums, row_stride, columns, scales, totals, halves);
       default:
-        return AddRows<6>(tile, sums, row_stride, columns, scales, totals);
+        return AddRows<6, kToHalf>(tile, sums, row_stride, columns, scales, totals, halves);
+    }
+  }
+  static void AddRows(const RowTile& tile, const std::int32_t* sums, std::ptrdiff_t row_stride, int columns,
+                      const float* scales, float* totals, std::uint16_t* halves) {
+    if (halves != nullptr) {
+      AddRows<true>(tile, sums, row_stride, columns, scales, totals, halves);
+    } else {
+      AddRows<false>(tile, sums, row_stride, columns, scales, totals, halves);
     }
   }
 
@@ -266,12 +280,12 @@ struct Loops {
 
   // --- the table's functions
 
-  static void Dot(const GroupBlock& block, const RowTile& tile, float* totals) {
+  static void Dot(const GroupBlock& block, const RowTile& tile, float* totals, std::uint16_t* halves) {
     alignas(64) std::int32_t sums[kMaxDigits * kMaxDotRows * kTileColumns];
     alignas(64) float scales[kTileColumns];
     LoadScales(block.scales, scales);
     SumTile(block, WordSource<V>{block.words}, tile, sums);
-    AddRows(tile, sums, kTileColumns, kTileColumns, scales, totals);
+    AddRows(tile, sums, kTileColumns, kTileColumns, scales, totals, halves);
   }
 
   static void Unpack(const GroupBlock& block, void* panel) {
@@ -287,40 +301,39 @@ struct Loops {
   }
 
   static void MultiplyPanel(const GroupBlock& block, const void* panel, const RowTile* tiles, int tile_count,
-                            float* totals) {
+                            float* totals, std::uint16_t* halves) {
     alignas(64) std::int32_t sums[kMaxDigits * kTileRows * kTileColumns];
     alignas(64) float scales[kTileColumns];
     LoadScales(block.scales, scales);
     for (int t = 0; t < tile_count; ++t) {
       SumTile(block, PanelSource<V>{static_cast<const std::uint32_t*>(panel)}, tiles[t], sums);
-      AddRows(tiles[t], sums, kTileColumns, kTileColumns, scales, totals);
+      AddRows(tiles[t], sums, kTileColumns, kTileColumns, scales, totals, halves);
     }
   }
 
   // Columns of a tile are a multiple of 8, vectors may be longer.
   static void FloatToHalf(const float* from, std::uint16_t* to, std::ptrdiff_t count) {
     std::ptrdiff_t i = 0;
-    for (; i + V::kLanes <= count; i += V::kLanes) V::StoreHalf(from + i, to + i);
+    for (; i + V::kLanes <= count; i += V::kLanes) V::StoreHalf(V::Load(from + i), to + i);
     if (i == count) return;
     float rest[V::kLanes] = {};
     std::uint16_t halves[V::kLanes];
     std::memcpy(rest, from + i, static_cast<std::size_t>(count - i) * sizeof(float));
-    V::StoreHalf(rest, halves);
+    V::StoreHalf(V::Load(rest), halves);
     std::memcpy(to + i, halves, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
   }
   // The float32 sum of two halves, rounded to half, is the correctly rounded sum
   // of halves: 24 bits are at least 2 x 11 + 2 (Figueroa, When is double rounding
   // innocuous?, 1995).
-  static void AccumulateHalf(const float* addend, std::uint16_t* y, std::ptrdiff_t count) {
+  static void AddHalves(const std::uint16_t* addend, std::uint16_t* y, std::ptrdiff_t count) {
     std::ptrdiff_t i = 0;
-    for (; i + V::kLanes <= count; i += V::kLanes) V::AddHalf(addend + i, y + i);
+    for (; i + V::kLanes <= count; i += V::kLanes) V::AddHalves(addend + i, y + i);
     if (i == count) return;
-    float rest[V::kLanes] = {};
-    std::uint16_t halves[V::kLanes] = {};
-    std::memcpy(rest, addend + i, static_cast<std::size_t>(count - i) * sizeof(float));
-    std::memcpy(halves, y + i, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
-    V::AddHalf(rest, halves);
-    std::memcpy(y + i, halves, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
+    std::uint16_t rest[V::kLanes] = {}, sums[V::kLanes] = {};
+    std::memcpy(rest, addend + i, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
+    std::memcpy(sums, y + i, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
+    V::AddHalves(rest, sums);
+    std::memcpy(y + i, sums, static_cast<std::size_t>(count - i) * sizeof(std::uint16_t));
   }
 
   static const Microkernels& Table() {
@@ -333,7 +346,7 @@ struct Loops {
                                             nullptr,
                                             nullptr,
                                             FloatToHalf,
-                                            AccumulateHalf};
+                                            AddHalves};
     return kTable;
   }
 };

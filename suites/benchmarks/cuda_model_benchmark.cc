@@ -26,6 +26,7 @@
 #include "suites/benchmarks/cuda_benchmarks.h"
 #include "suites/benchmarks/cuda_registration.h"
 #include "suites/benchmarks/cuda_timing.h"
+#include "suites/benchmarks/deterministic_switch.h"
 #include "suites/device/device_layers.h"
 #include "suites/model/qwen3.h"
 #include "suites/model/random_checkpoint.h"
@@ -56,28 +57,6 @@ std::vector<Variant> AllVariants(const Selection& selection) {
   }
   return variants;
 }
-
-// The switch as the variant wants it, while it lives. Without the NaN that PyTorch then
-// writes to memory before it is used, launches that no kernel of a step needs.
-class Switch {
- public:
-  explicit Switch(bool on)
-      : before_(at::globalContext().deterministicAlgorithms()),
-        fill_before_(at::globalContext().deterministicFillUninitializedMemory()) {
-    at::globalContext().setDeterministicFillUninitializedMemory(false);
-    Set(on);
-  }
-  ~Switch() {
-    Set(before_);
-    at::globalContext().setDeterministicFillUninitializedMemory(fill_before_);
-  }
-  Switch(const Switch&) = delete;
-  Switch& operator=(const Switch&) = delete;
-
- private:
-  static void Set(bool on) { at::globalContext().setDeterministicAlgorithms(on, /*warn_only=*/true); }
-  const bool before_, fill_before_;
-};
 
 // Of the first `count` rows, on the host.
 std::string DigestOf(const suites::LogitRows& rows, std::int64_t count) {
@@ -185,7 +164,7 @@ class Models {
 
   void Generate(Entrant& entrant) const {
     const std::vector<std::int64_t> prompt = PromptFor(*entrant.engine, selection_.prompt);
-    const Switch deterministic(entrant.variant.ordered);
+    const DeterministicSwitch deterministic(entrant.variant.ordered);
     const suites::Generation generation = entrant.engine->Generate(prompt, {.max_tokens = selection_.steps + 1});
     const suites::LogitRows logits = generation.step_logits.OnHost();
     entrant.prefill_patterns.insert(DigestOf(logits, 1));
@@ -279,7 +258,7 @@ int RunModelsOnce(const Selection& selection) {
     const suites::RandomCheckpoint checkpoint(config, variant.format);
     const std::unique_ptr<suites::Qwen3Engine> engine = LoadEngine(variant, checkpoint, selection);
     const std::vector<std::int64_t> prompt = PromptFor(*engine, selection.prompt);
-    const Switch deterministic(variant.ordered);
+    const DeterministicSwitch deterministic(variant.ordered);
     engine->Generate(prompt, {.max_tokens = 2});  // libraries and kernels are loaded now
     bool open = false;
     const auto end = [&open] {

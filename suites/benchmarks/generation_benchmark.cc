@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "suites/benchmarks/deterministic_switch.h"
 #include "suites/checkpoint/checkpoint.h"
 #include "suites/model/qwen3.h"
 #include "suites/openvino/openvino_engine.h"
@@ -31,11 +32,13 @@ struct Variant {
   const char* folder;  // below ModelsFolder()
   const char* compute;
   const char* kernel;
+  bool ordered = false;  // under PyTorch's deterministic switch
 };
 constexpr Variant kVariants[] = {
-    {"awq_marlin", "awq", "fp16", "marlin"},   {"awq", "awq", "fp16", "awq"},
-    {"gptq_marlin", "gptq", "fp16", "marlin"}, {"gptq", "gptq", "fp16", "gptq"},
-    {"openvino", "openvino", "", ""},          {"pytorch_int4", "torchao", "bf16", "tinygemm"},
+    {"awq_marlin", "awq", "fp16", "marlin"},         {"awq", "awq", "fp16", "awq"},
+    {"gptq_marlin", "gptq", "fp16", "marlin"},       {"gptq", "gptq", "fp16", "gptq"},
+    {"gptq_ordered", "gptq", "fp16", "gptq", true},  {"openvino", "openvino", "", ""},
+    {"pytorch_int4", "torchao", "bf16", "tinygemm"},
 };
 constexpr int kDecodeTokens = 50;
 
@@ -65,6 +68,7 @@ suites::InferenceEngine& EngineOf(const Variant& variant) {
 void Generate(benchmark::State& state, const Variant& variant, bool decode) {
   try {
     suites::InferenceEngine& engine = EngineOf(variant);
+    const DeterministicSwitch deterministic(variant.ordered);
     std::vector<std::int64_t> prompt;
     for (std::int64_t i = 0; i < state.range(0); ++i) prompt.push_back((i * 7919 + 11) % 4000);
     suites::GenerationOptions options;

@@ -8,10 +8,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <ostream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gtest_determinism/matchers.h"
@@ -270,6 +272,51 @@ TEST(ThreeSlices, EveryElementIsTheSumInSomeOrder) {
   if (AllowedCpus() > 1) {
     EXPECT_GT(not_ascending, 0);
   }
+}
+
+class SideBySide : public testing::TestWithParam<int> {};
+
+// With PyTorch's threads, and with those of the pool where PyTorch has one.
+TEST_P(SideBySide, EachWorkerRunsOnceAndIsSeenAfterwards) {
+  const ThreadScope scope;
+  at::set_num_threads(GetParam());
+  const int workers = cpu::SideBySideThreads();
+  ASSERT_GE(workers, 2);
+  for (int run = 0; run < 100; ++run) {
+    std::vector<int> calls(static_cast<std::size_t>(workers));
+    cpu::RunSideBySide([&](int worker) { ++calls[static_cast<std::size_t>(worker)]; });
+    ASSERT_THAT(calls, testing::Each(1)) << "run " << run;
+  }
+}
+
+// A worker that waits for others would never return if they ran one after the other.
+TEST_P(SideBySide, AsManyAsCpusRunAtTheSameTime) {
+  const ThreadScope scope;
+  at::set_num_threads(GetParam());
+  const int first = std::min(cpu::SideBySideThreads(), AllowedCpus());
+  std::atomic<int> begun{0};
+  cpu::RunSideBySide([&](int worker) {
+    if (worker >= first) return;
+    ++begun;
+    while (begun < first) std::this_thread::yield();
+  });
+  EXPECT_EQ(begun, first);
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, SideBySide, testing::Values(1, 2, 3, 8));
+
+TEST(SideBySide, InsideAParallelRegionEachWorkerRunsOnce) {
+  const ThreadScope scope;
+  at::set_num_threads(2);
+  std::atomic<int> calls{0}, expected{0};
+  at::parallel_for(0, 2, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      expected += cpu::SideBySideThreads();
+      cpu::RunSideBySide([&](int) { ++calls; });
+    }
+  });
+  EXPECT_EQ(expected, 2 * cpu::ArrivalPool::Instance().workers());
+  EXPECT_EQ(calls, expected);
 }
 
 TEST(ArrivalPool, HasFourWorkersAndRunsEachOnce) {
