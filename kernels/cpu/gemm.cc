@@ -107,7 +107,9 @@ class Problem {
     height = kernels.full_tiles && !by_dot ? kTileRows : static_cast<int>((m + row_tiles - 1) / row_tiles);
     task_tiles = std::min(row_tiles, kTaskRows / height);
     row_blocks = (row_tiles + task_tiles - 1) / task_tiles;
-    strip_tiles = std::clamp<std::int64_t>(w.tiles() * row_blocks / kLeastTasks, 1, by_dot ? 1 : kStripTiles);
+    // A slice's strip is what threads take turns to add to: fewer, longer turns.
+    const bool alone = by_dot && slice >= w.k;
+    strip_tiles = std::clamp<std::int64_t>(w.tiles() * row_blocks / kLeastTasks, 1, alone ? 1 : kStripTiles);
     strips = (w.tiles() + strip_tiles - 1) / strip_tiles;
     Split(steps);
   }

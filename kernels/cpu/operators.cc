@@ -55,6 +55,8 @@ at::Tensor Run(const char* op, Gemm gemm, const at::Tensor& x, const at::Tensor&
                const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n) {
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ", x.scalar_type(),
               " ", x.sizes());
+  TORCH_CHECK(!row_order || row_order->sizes() == at::IntArrayRef({x.size(1)}), op, ": row_order must be [", x.size(1),
+              "], but is ", row_order->sizes());
   const Weights weights = ViewOf(op, words, zeros, scales, x.size(1), n);
   const at::Tensor rows = row_order ? at::index_select(x, 1, *row_order) : x.contiguous();
   at::Tensor y = at::empty({x.size(0), n}, x.options());

@@ -71,8 +71,9 @@ namespace {
 template <int kRowBlocks>
 void Slices(const Args& args, cudaStream_t stream) {
   const dim3 grid(args.splits, Blocks(args.gemm.n, kSliceWarps * 32));
-  WithParts(args.gemm,
-            [&]<int kParts>() { GptqGemmArrival<kRowBlocks, kParts><<<grid, kSliceWarps * 32, 0, stream>>>(args); });
+  WithParts(args.gemm, [&]<int kParts>() {
+    LaunchKernel<GptqGemmArrival<kRowBlocks, kParts>>("GptqGemmArrival", grid, kSliceWarps * 32, 0, stream, args);
+  });
 }
 
 }  // namespace
@@ -93,9 +94,8 @@ void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, cudaStream_t str
   }
   const std::size_t count = static_cast<std::size_t>(gemm.m) * gemm.n;
   const Args args = ArgsOf(gemm, plan, nullptr);
-  if (const cudaError_t error = cudaMemsetAsync(gemm.y, 0, count * sizeof(__half), stream); error != cudaSuccess) {
-    throw std::runtime_error(std::string("CUDA refused to zero the result of gptq_gemm: ") + cudaGetErrorString(error));
-  }
+  CheckLaunch("the zeroing of the result of GptqGemmArrival",
+              cudaMemsetAsync(gemm.y, 0, count * sizeof(__half), stream));
   switch (plan.row_blocks) {
     case 1:
       Slices<1>(args, stream);
@@ -109,7 +109,6 @@ void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, cudaStream_t str
     default:
       Slices<7>(args, stream);
   }
-  CheckLaunch("GptqGemm");
 }
 
 }  // namespace kernels::cuda

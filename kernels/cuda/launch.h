@@ -1,7 +1,7 @@
 // The device side as plain functions: pointers, sizes, a stream. No torch here,
 // no ATen in the .cu files behind it. Nothing here synchronizes or allocates, so
-// all of it can be captured in a CUDA graph. Each throws std::runtime_error where
-// CUDA refuses a launch.
+// all of it can be captured in a CUDA graph. Each throws std::runtime_error, one line,
+// where CUDA refuses a launch or earlier work on the device has failed, and says which.
 #ifndef KERNELS_CUDA_LAUNCH_H_
 #define KERNELS_CUDA_LAUNCH_H_
 

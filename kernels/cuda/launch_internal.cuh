@@ -2,18 +2,10 @@
 #ifndef KERNELS_CUDA_LAUNCH_INTERNAL_CUH_
 #define KERNELS_CUDA_LAUNCH_INTERNAL_CUH_
 
-#include <stdexcept>
-#include <string>
-
 #include "kernels/cuda/fragments.cuh"
+#include "kernels/cuda/launch_kernel.cuh"
 
 namespace kernels::cuda {
-
-inline void CheckLaunch(const char* kernel) {
-  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) {
-    throw std::runtime_error(std::string("CUDA refused to launch ") + kernel + ": " + cudaGetErrorString(error));
-  }
-}
 
 inline Args ArgsOf(const Gemm& gemm, const Plan& plan, void* partial) {
   Args args;

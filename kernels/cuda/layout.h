@@ -61,6 +61,8 @@ INT4_HOST_DEVICE constexpr std::uint32_t GroupInverse(std::uint32_t group) {
   return static_cast<std::uint32_t>((0x100000000ULL + group - 1) / group);
 }
 inline constexpr std::int64_t kMaxK = 65535;
+// Columns are counted in int, also with those of the last tile.
+inline constexpr std::int64_t kMaxN = std::int64_t{1} << 30;
 
 }  // namespace kernels::cuda
 

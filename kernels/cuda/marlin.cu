@@ -24,7 +24,7 @@ void Tiles(const Args& args, cudaStream_t stream) {
   constexpr std::size_t kShared = TileSharedBytes(kRowBlocks);
   static_assert(kShared <= 48 * 1024, "what a kernel may use without asking");
   WithParts(args.gemm, [&]<int kParts>() {
-    MarlinGemmTile<kRowBlocks, kParts><<<grid, kTileWarps * 32, kShared, stream>>>(args);
+    LaunchKernel<MarlinGemmTile<kRowBlocks, kParts>>("MarlinGemmTile", grid, kTileWarps * 32, kShared, stream, args);
   });
 }
 
@@ -44,7 +44,6 @@ void MarlinGemm(const Gemm& gemm, const Plan& plan, void* workspace, cudaStream_
   } else {
     Tiles<16>(args, stream);
   }
-  CheckLaunch("MarlinGemm");
   AddSplits(args, stream);
 }
 
@@ -52,9 +51,9 @@ void DequantizeWeights(const Gemm& gemm, void* w, cudaStream_t stream) {
   const Args args = ArgsOf(gemm, Plan(), nullptr);
   const dim3 grid(Blocks(args.k_tiles, kDequantizeWarps), Blocks(gemm.n, kMarlinColumns));
   WithParts(gemm, [&]<int kParts>() {
-    DequantizeToHalf<kParts><<<grid, kDequantizeWarps * 32, 0, stream>>>(args, static_cast<__half*>(w));
+    LaunchKernel<DequantizeToHalf<kParts>>("DequantizeToHalf", grid, kDequantizeWarps * 32, 0, stream, args,
+                                           static_cast<__half*>(w));
   });
-  CheckLaunch("DequantizeToHalf");
 }
 
 }  // namespace kernels::cuda

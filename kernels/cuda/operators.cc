@@ -81,7 +81,8 @@ void CheckTensor(const char* op, const char* what, const at::Tensor& tensor, at:
 Gemm ViewOf(const char* op, const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
             const at::Tensor& scales, std::int64_t n) {
   const std::int64_t k = x.size(1);
-  TORCH_CHECK(n > 0 && n % 8 == 0, op, ": n must be a positive multiple of 8, but is ", n);
+  TORCH_CHECK(n > 0 && n % 8 == 0 && n <= kMaxN, op, ": n must be a positive multiple of 8 up to ", kMaxN, ", but is ",
+              n);
   TORCH_CHECK(k > 0 && k % 8 == 0 && k <= kMaxK, op, ": K must be a positive multiple of 8 up to ", kMaxK, ", but is ",
               k);
   const std::int64_t padded = RoundUp(n, kMarlinColumns);
@@ -117,6 +118,8 @@ at::Tensor Run(const char* op, Family family, const at::Tensor& x_in, const at::
                bool batch_invariant = false) {
   TORCH_CHECK(x_in.dim() == 2 && x_in.scalar_type() == at::kHalf, op, ": x must be float16 [M, K], but is ",
               x_in.scalar_type(), " ", x_in.sizes());
+  TORCH_CHECK(!row_order || row_order->sizes() == at::IntArrayRef({x_in.size(1)}), op, ": row_order must be [",
+              x_in.size(1), "], but is ", row_order->sizes());
   const c10::cuda::CUDAGuard guard(x_in.device());
   Gemm gemm = ViewOf(op, x_in, words, zeros, scales, n);
   const std::int64_t m = x_in.size(0);

@@ -36,6 +36,9 @@ inline constexpr std::int64_t kMaxTileRows = 256;
 inline constexpr std::int64_t kMaxSliceRows = 50;
 // wgmma takes groups of a multiple of so many rows of K.
 inline constexpr std::int64_t kWgmmaGroupRows = 32;
+// Splits of K in one launch of wgmma, which are blocks of a cluster: more took longer. A folded
+// plan has no more, since it has the bits of one that is not.
+inline constexpr int kMaxWgmmaSplits = 4;
 // Rows of K in one partial sum of the gptq kernel.
 inline constexpr std::int64_t kSliceK = 128;
 

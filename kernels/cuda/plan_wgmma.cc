@@ -8,8 +8,6 @@
 namespace kernels::cuda {
 namespace {
 
-constexpr std::int64_t kMostSplits = 4;  // clusters of more blocks took longer
-
 // Microseconds for one unit of K, all multiprocessors at work, as measured on an
 // H100; in the order of kWgmmaTiles.
 constexpr double kUnitTimes[] = {0.50, 0.56, 0.50, 0.70, 0.76, 1.07, 1.13, 1.60, 1.40};
@@ -41,7 +39,7 @@ double Microseconds(const WgmmaTile& tile, double unit_time, std::int64_t m, std
 
 std::int64_t InvariantSplits(std::int64_t k, std::int64_t n, int multiprocessors) {
   const std::int64_t units = CeilDiv(k, kUnitK);
-  const std::int64_t wanted = std::clamp<std::int64_t>(multiprocessors * 7 / 8 / CeilDiv(n, 192), 1, 4);
+  const std::int64_t wanted = std::clamp<std::int64_t>(multiprocessors * 7 / 8 / CeilDiv(n, 192), 1, kMaxWgmmaSplits);
   return CeilDiv(units, CeilDiv(units, std::min(wanted, units)));
 }
 
@@ -71,7 +69,7 @@ Plan WgmmaPlanFor(std::int64_t m, std::int64_t k, std::int64_t n, int multiproce
       consider(tile, kUnitTimes[i], fixed, false);
       continue;
     }
-    for (std::int64_t splits = 1; splits <= std::min(kMostSplits, units); ++splits) {
+    for (std::int64_t splits = 1; splits <= std::min<std::int64_t>(kMaxWgmmaSplits, units); ++splits) {
       // Several waves of clusters would only add sums.
       const std::int64_t blocks = CeilDiv(m, tile.rows) * CeilDiv(n, tile.columns) * splits;
       if (splits == 1 || blocks <= BlocksAtATime(splits, multiprocessors)) consider(tile, kUnitTimes[i], splits, false);

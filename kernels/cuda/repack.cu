@@ -65,9 +65,9 @@ __global__ void __launch_bounds__(128)
 void AddSplits(const Args& args, cudaStream_t stream) {
   if (args.splits == 1) return;
   const std::size_t fours = static_cast<std::size_t>(args.gemm.m) * args.gemm.n / 4;
-  AddSplitsInOrder<<<Blocks(static_cast<std::int64_t>(fours), 128), 128, 0, stream>>>(
-      static_cast<const float4*>(args.partial), args.splits, fours, static_cast<uint2*>(args.gemm.y));
-  CheckLaunch("AddSplitsInOrder");
+  LaunchKernel<AddSplitsInOrder>("AddSplitsInOrder", Blocks(static_cast<std::int64_t>(fours), 128), 128, 0, stream,
+                                 static_cast<const float4*>(args.partial), args.splits, fours,
+                                 static_cast<uint2*>(args.gemm.y));
 }
 
 std::int64_t WorkspaceBytes(const Plan& plan, std::int64_t m, std::int64_t n) {
@@ -88,18 +88,16 @@ void GemmBy(Family family, const Gemm& gemm, const Plan& plan, void* workspace, 
 void RepackMarlin(const Repack& repack, std::uint32_t* out, cudaStream_t stream) {
   const std::int64_t k_tiles = RoundUp(repack.k, kTileK) / kTileK;
   const std::int64_t count = RoundUp(repack.n, kMarlinColumns) / kMarlinColumns * k_tiles * 128;
-  MarlinRepack<<<Blocks(count, 256), 256, 0, stream>>>(repack, static_cast<int>(k_tiles),
-                                                       static_cast<std::size_t>(count), out);
-  CheckLaunch("MarlinRepack");
+  LaunchKernel<MarlinRepack>("MarlinRepack", Blocks(count, 256), 256, 0, stream, repack, static_cast<int>(k_tiles),
+                             static_cast<std::size_t>(count), out);
 }
 
 void RepackGroups(const std::uint32_t* zeros, CodeLayout layout, std::uint32_t add, const void* scales, int groups,
                   int n, int padded_n, std::uint8_t* out_zeros, void* out_scales, cudaStream_t stream) {
   const std::int64_t count = static_cast<std::int64_t>(groups) * padded_n;
-  GroupsRepack<<<Blocks(count, 256), 256, 0, stream>>>(zeros, layout, add, static_cast<const __half*>(scales), n,
-                                                       padded_n, static_cast<std::size_t>(count), out_zeros,
-                                                       static_cast<__half*>(out_scales));
-  CheckLaunch("GroupsRepack");
+  LaunchKernel<GroupsRepack>("GroupsRepack", Blocks(count, 256), 256, 0, stream, zeros, layout, add,
+                             static_cast<const __half*>(scales), n, padded_n, static_cast<std::size_t>(count),
+                             out_zeros, static_cast<__half*>(out_scales));
 }
 
 }  // namespace kernels::cuda

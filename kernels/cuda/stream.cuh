@@ -195,6 +195,7 @@ __device__ __forceinline__ void StreamBody(const StreamArgs& args) {
   constexpr int kChains = kGroups == 4 ? 4 : 2;
   constexpr int kStageBytes = kStageUnits * kUnitBytes, kStageGroups = kStageUnits * kGroups;
   static_assert(kRowBlocks == 0 || kStageUnits == 1, "a stage lies in one piece of x");
+  static_assert(3 * kGroups * kStageUnits <= 32, "a lane copies 16 bytes of scales or zero points");
   const Gemm& gemm = args.gemm;
   // The compiler need not find out that this is the same for a whole warp.
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0);

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <stdexcept>
+#include <string>
 
 #include "kernels/cuda/launch_internal.cuh"
 #include "kernels/cuda/stream.cuh"
@@ -18,19 +20,19 @@ struct StreamDevice {
   std::size_t index = 0;  // of the device, modulo kDevices
   static constexpr std::size_t kDevices = 64;
 };
-// Of the current device; asked once for each.
-inline StreamDevice CurrentStreamDevice() {
+// Of the current device, for a launch of `kernel`; asked once for each.
+inline StreamDevice CurrentStreamDevice(const char* kernel) {
   static std::array<std::atomic<std::int64_t>, StreamDevice::kDevices> known = {};
   int device = 0;
-  cudaGetDevice(&device);
+  CheckLaunch(kernel, cudaGetDevice(&device));
   StreamDevice result;
   result.index = static_cast<std::size_t>(device) % StreamDevice::kDevices;
   std::int64_t value = known[result.index].load(std::memory_order_relaxed);
   if (value == 0) {
     int shared = 0, total = 0, major = 0;
-    cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    cudaDeviceGetAttribute(&total, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
-    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    CheckLaunch(kernel, cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    CheckLaunch(kernel, cudaDeviceGetAttribute(&total, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device));
+    CheckLaunch(kernel, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
     value = (static_cast<std::int64_t>(total) << 32) + 2 * static_cast<std::int64_t>(shared) + (major >= 9 ? 1 : 0);
     known[result.index].store(value, std::memory_order_relaxed);
   }
@@ -42,18 +44,17 @@ inline StreamDevice CurrentStreamDevice() {
 
 template <int kRowBlocks, Sums kSums, auto kKernel>
 void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cudaStream_t stream) {
-  const StreamDevice device = CurrentStreamDevice();
+  const StreamDevice device = CurrentStreamDevice(name);
   const StreamShape shape =
       StreamShapeFor(kRowBlocks, kSums, gemm.m, gemm.k, gemm.n, gemm.group_size, plan.blocks, device.shared_limit);
+  if (shape.shared_bytes > device.shared_limit) {
+    throw std::runtime_error(std::string(name) + ": a block needs " + std::to_string(shape.shared_bytes) +
+                             " bytes of shared memory, the device has " + std::to_string(device.shared_limit));
+  }
   // Once for each device and kernel: the call is slow.
   static std::array<std::atomic<bool>, StreamDevice::kDevices> asked = {};
   if (!asked[device.index].load(std::memory_order_relaxed)) {
-    if (const cudaError_t error =
-            cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, device.shared_limit);
-        error != cudaSuccess) {
-      throw std::runtime_error(std::string("CUDA refused shared memory for ") + name + ": " +
-                               cudaGetErrorString(error));
-    }
+    CheckLaunch(name, cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, device.shared_limit));
     asked[device.index].store(true, std::memory_order_relaxed);
   }
   StreamArgs args;
@@ -78,8 +79,7 @@ void LaunchStreamKernel(const Gemm& gemm, const Plan& plan, const char* name, cu
   config.stream = stream;
   config.attrs = &overlap;
   config.numAttrs = device.overlaps ? 1 : 0;
-  cudaLaunchKernelEx(&config, kKernel, args);
-  CheckLaunch(name);
+  CheckLaunch(name, cudaLaunchKernelEx(&config, kKernel, args));
 }
 
 // Calls `f` with kRowBlocks and kGroups of StreamBody as its template arguments.

@@ -9,7 +9,7 @@
 namespace kernels::cuda {
 namespace {
 
-constexpr int kSharedOfBlock = 227 * 1024;  // what a block of sm_90 may have
+constexpr int kSharedOfBlock = kSharedLimit90;
 // With few rows, what the next block of a multiprocessor asks for is there sooner.
 constexpr int kSharedOfHalf = 113 * 1024;
 constexpr int kMaxStages = 16;
@@ -25,9 +25,8 @@ EncodeTiled Encoder() {
     cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
     const cudaError_t error =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result);
-    if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) {
-      Fail("the driver has no cuTensorMapEncodeTiled");
-    }
+    CheckLaunch("MarlinGemmWgmma", error);
+    if (result != cudaDriverEntryPointSuccess) Fail("the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<EncodeTiled>(function);
   }();
   return encoder;
@@ -70,6 +69,7 @@ WgmmaArgs WgmmaArgsOf(const Gemm& gemm, const Plan& plan) {
   args.column_tiles = static_cast<int>(Blocks(gemm.n, Shape::kColumns));
   args.row_tiles = static_cast<int>(Blocks(gemm.m, Shape::kRows));
   args.raster = kRaster;
+  static_assert(Shape::SharedBytes(2, 1) <= kSharedOfBlock && Shape::SharedBytes(2, 2) <= kSharedOfBlock);
   const bool half = Shape::kRows <= (args.splits > 1 ? 64 : 16);
   const int room = half ? kSharedOfHalf : kSharedOfBlock;
   args.stages = kMaxStages;
@@ -82,12 +82,11 @@ template <class Shape>
 void AllowShared() {
   static std::atomic<std::uint64_t> asked{0};
   int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) Fail("no current device");
+  CheckLaunch("MarlinGemmWgmma", cudaGetDevice(&device));
   const std::uint64_t bit = std::uint64_t{1} << (device % 64);
   if ((asked.load(std::memory_order_relaxed) & bit) != 0) return;
-  const cudaError_t error =
-      cudaFuncSetAttribute(MarlinGemmWgmma<Shape>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedOfBlock);
-  if (error != cudaSuccess) Fail(std::string("no shared memory: ") + cudaGetErrorString(error));
+  CheckLaunch("MarlinGemmWgmma", cudaFuncSetAttribute(MarlinGemmWgmma<Shape>,
+                                                      cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedOfBlock));
   asked.fetch_or(bit, std::memory_order_relaxed);
 }
 
@@ -109,8 +108,7 @@ void Launch(const Gemm& gemm, const Plan& plan, cudaStream_t stream) {
   attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   config.attrs = attributes;
   config.numAttrs = args.splits > 1 ? 2 : 1;
-  cudaLaunchKernelEx(&config, MarlinGemmWgmma<Shape>, args);
-  CheckLaunch("MarlinGemmWgmma");
+  CheckLaunch("MarlinGemmWgmma", cudaLaunchKernelEx(&config, MarlinGemmWgmma<Shape>, args));
 }
 
 template <int kGroups, int kBlocks, int kRows, int kStageTiles, bool kFold = false>
@@ -128,6 +126,7 @@ bool HasWgmma() { return true; }
 
 void WgmmaGemm(const Gemm& gemm, const Plan& plan, cudaStream_t stream) {
   if (gemm.m == 0) return;
+  if (plan.splits > kMaxWgmmaSplits) Fail("no kernel for K in " + std::to_string(plan.splits) + " splits");
   // One case for each of kWgmmaTiles in plan.h.
   switch (plan.columns * 1000 + 8 * plan.row_blocks) {
     case 192016:

@@ -22,7 +22,6 @@
 
 namespace kernels::cuda {
 
-inline constexpr int kMaxSplits = 8;     // blocks in a cluster
 inline constexpr int kSwizzleRow = 128;  // bytes: 64 rows of K of one row of x
 
 struct WgmmaArgs {
@@ -320,27 +319,20 @@ __device__ __forceinline__ void WgmmaKeepSums(std::uint32_t base, int first_stri
 template <class Shape>
 __device__ __forceinline__ void WgmmaAddSplits(const WgmmaArgs& args, std::uint32_t base, int rank, int first_row,
                                                int first_column) {
-  constexpr int kPerRow = Shape::kColumns / 4, kBatch = 4;
+  constexpr int kPerRow = Shape::kColumns / 4;
   const int splits = args.splits, rows = min(Shape::kRows, args.m - first_row);
   const int mine = (rows - rank + splits - 1) / splits;
+#pragma unroll 1
   for (int at = threadIdx.x; at < mine * kPerRow; at += Shape::kGroups * 128) {
     const int row = rank + at / kPerRow * splits, column = at % kPerRow * 4;
     const std::uint32_t from = base + (row * Shape::kSumPitch + column) * 4;
-    float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
+    float4 v[kMaxWgmmaSplits];  // all on their way together; those beyond the last repeat it
 #pragma unroll
-    for (int first = 0; first < kMaxSplits; first += kBatch) {
-      if (first >= splits) break;
-      float4 v[kBatch];
+    for (int i = 0; i < kMaxWgmmaSplits; ++i) v[i] = ReadOfBlock(from, min(i, splits - 1));
+    float4 sum = v[0];
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) v[i] = ReadOfBlock(from, min(first + i, splits - 1));
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (first + i == 0) {
-          sum = v[0];
-        } else if (first + i < splits) {
-          sum.x += v[i].x, sum.y += v[i].y, sum.z += v[i].z, sum.w += v[i].w;
-        }
-      }
+    for (int i = 1; i < kMaxWgmmaSplits; ++i) {
+      if (i < splits) sum.x += v[i].x, sum.y += v[i].y, sum.z += v[i].z, sum.w += v[i].w;
     }
     if (first_column + column < args.n) {
       *reinterpret_cast<uint2*>(args.y + static_cast<std::size_t>(first_row + row) * args.n + first_column + column) =

@@ -1,5 +1,5 @@
 // Differences counted on the device, and many pairs compared at once, against the
-// host. Tests named Small... are for compute-sanitizer too.
+// host.
 #include <gmock/gmock.h>
 
 #include <algorithm>

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -466,19 +467,25 @@ TEST_F(CudaTest, UnknownDevicesAreRefused) {
 }
 
 // A user may call the operator by name: it checks what it gets.
-TEST_F(CudaTest, OperatorsRefuseWordsOfAnotherShape) {
+TEST_F(CudaTest, OperatorsRefuseOtherShapes) {
   const auto op = c10::Dispatcher::singleton().findSchema({"determinism_int4::marlin_gemm", ""});
   ASSERT_TRUE(op.has_value());
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                const std::optional<at::Tensor>&, std::int64_t);
   const QuantizedLinear layer = RandomLayer(Format::kAwq, {.k = 256, .n = 64}, 1);
-  try {
-    op->typed<Signature>().call(RandomActivations(2, 256, at::kHalf, 1).to(at::kCUDA), layer.qweight.to(at::kCUDA),
-                                layer.qzeros.to(at::kCUDA), layer.scales.to(at::kCUDA), std::nullopt, 64);
-    FAIL() << "nothing was thrown";
-  } catch (const c10::Error& error) {
-    EXPECT_THAT(error.what_without_backtrace(), HasSubstr("marlin_gemm: words must be contiguous Int [4, 4, 32, 4]"));
-  }
+  const auto error_of = [&](const std::optional<at::Tensor>& row_order, std::int64_t n) -> std::string {
+    try {
+      op->typed<Signature>().call(RandomActivations(2, 256, at::kHalf, 1).to(at::kCUDA), layer.qweight.to(at::kCUDA),
+                                  layer.qzeros.to(at::kCUDA), layer.scales.to(at::kCUDA), row_order, n);
+    } catch (const c10::Error& error) {
+      return error.what_without_backtrace();
+    }
+    return "";
+  };
+  EXPECT_THAT(error_of(std::nullopt, 64), HasSubstr("marlin_gemm: words must be contiguous Int [4, 4, 32, 4]"));
+  EXPECT_THAT(error_of(at::zeros({248}, at::kLong).to(at::kCUDA), 64),
+              HasSubstr("marlin_gemm: row_order must be [256], but is [248]"));
+  EXPECT_THAT(error_of(std::nullopt, std::int64_t{1} << 33), HasSubstr("a positive multiple of 8 up to 1073741824"));
 }
 
 }  // namespace

@@ -201,6 +201,30 @@ TEST(Plan, AStreamTakesEachStripOnce) {
   EXPECT_GT(elsewhere, 0);
 }
 
+// Where a block may have 99 KiB: few rows stream, as many as groups of that size leave room for;
+// the others take the way of more rows, gptq's slices of 8 and 16 rows among them.
+TEST(Plan, PathsByRowsWhereSharedMemoryIsSmall) {
+  constexpr int kSmall = 99 * 1024;
+  const auto plan = [](Family family, std::int64_t m, std::int64_t group, int limit) {
+    return PlanFor(family, m, 4096, 4096, 82, 80, group, false, limit);
+  };
+  for (const Family family : {Family::kMarlin, Family::kAwq, Family::kGptq, Family::kGptqOrdered}) {
+    for (const auto& [group, most] : {std::pair<std::int64_t, std::int64_t>{128, 9}, {64, 8}, {32, 7}, {8, 9}}) {
+      for (std::int64_t m = 1; m <= kMaxStreamRows; ++m) {
+        const Plan here = plan(family, m, group, kSmall);
+        const bool gptq = family == Family::kGptq;
+        EXPECT_EQ(here.path, m <= most ? Path::kStream : gptq ? Path::kSlices : Path::kTile) << m << ", " << group;
+        if (m > most) {
+          EXPECT_EQ(here.row_blocks, !gptq ? 4 : m <= 8 ? 1 : 2);
+        }
+        // The control: with more memory they all stream, with none nobody does.
+        EXPECT_EQ(plan(family, m, group, kSharedLimit90).path, Path::kStream);
+        EXPECT_EQ(plan(family, m, group, 0).path, gptq ? Path::kSlices : Path::kTile);
+      }
+    }
+  }
+}
+
 // The batch must not choose the order of summation within a path.
 TEST(Plan, SplitsDoNotFollowTheNumberOfRows) {
   for (const Family family : {Family::kMarlin, Family::kAwq}) {
@@ -258,7 +282,7 @@ TEST(WgmmaPlan, SplitsCoverKOnceAndFitACluster) {
           EXPECT_EQ(plan.tiles_per_split % 2, 0) << "units of 128 rows";
           EXPECT_GE(plan.splits * plan.tiles_per_split, tiles);
           EXPECT_LT((plan.splits - 1) * plan.tiles_per_split, tiles) << "no split is empty";
-          EXPECT_LE(plan.splits, 8);
+          EXPECT_LE(plan.splits, kMaxWgmmaSplits);
           EXPECT_GT(plan.blocks, 0);
           EXPECT_TRUE(!plan.folded || plan.splits > 1);
           if (plan.folded) {

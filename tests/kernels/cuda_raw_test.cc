@@ -9,10 +9,15 @@
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <ostream>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -21,6 +26,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/plan.h"
+#include "kernels/cuda/stream_plan.h"
 #include "kernels/int4_pack.h"
 #include "kernels/torch_cuda.h"
 #include "tests/kernels/random_layer.h"
@@ -73,6 +79,15 @@ const Layer& LayerOf(int k, int n, int group) {
   layer.scales = scales.to(at::kHalf).to(at::kCUDA);
   return layer;
 }
+Gemm ViewOf(const Layer& layer, int k, int n, int group) {
+  Gemm gemm;
+  gemm.k = k, gemm.n = n;
+  gemm.words = reinterpret_cast<const std::uint32_t*>(layer.words.const_data_ptr());
+  gemm.zeros = layer.zeros.const_data_ptr();
+  gemm.scales = layer.scales.const_data_ptr();
+  gemm.padded_n = static_cast<int>(RoundUp(n, kMarlinColumns)), gemm.group_size = group, gemm.groups = k / group;
+  return gemm;
+}
 struct Product {
   at::Tensor x, y;  // F16, on the device and on the host
 };
@@ -103,30 +118,38 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
   void Check(int m, int k, int n, int group) {
     Check(PlanFor(GetParam().family, m, k, n, 132, 80, group, false, shared_limit_), m, k, n, group);
   }
+  // As a device has it whose blocks have no room for a stream.
+  void CheckWithoutStream(int m, int k, int n, int group) {
+    const Plan plan = PlanFor(GetParam().family, m, k, n, 132, 80, group, false, /*shared_limit=*/0);
+    ASSERT_EQ(plan.path, GetParam().family == Family::kGptq ? Path::kSlices : Path::kTile);
+    ASSERT_EQ(plan.row_blocks, plan.path == Path::kTile ? 4 : m <= 8 ? 1 : 2);
+    Check(plan, m, k, n, group);
+  }
   void Check(const Plan& plan, int m, int k, int n, int group) {
+    const at::Tensor y = Multiply(plan, m, k, n, group), expected = ProductOf(m, k, n, group).y;
+    EXPECT_TRUE(y.equal(expected)) << m << " x " << k << " x " << n << ", " << NameOf(plan) << ": "
+                                   << y.ne(expected).sum().item<std::int64_t>() << " wrong";
+  }
+  // The result as it is, F16 [m, n] on the host; checks all but its values.
+  at::Tensor Multiply(const Plan& plan, int m, int k, int n, int group) {
     const Layer& layer = LayerOf(k, n, group);
-    const auto& [x, expected] = ProductOf(m, k, n, group);
+    const at::Tensor x = ProductOf(m, k, n, group).x;
     const at::Tensor inputs[] = {x, layer.words, layer.zeros, layer.scales};
     std::vector<at::Tensor> before;
     for (const at::Tensor& input : inputs) before.push_back(input.clone());
     const at::Tensor storage = at::full({static_cast<std::int64_t>(m) * n + 2 * kFence}, kSentinel, On(at::kShort));
 
-    ASSERT_NE(plan.path, Path::kDequantize);
     const std::int64_t bytes = WorkspaceBytes(plan, m, n);
     const at::Tensor workspace = at::full({bytes / 2 + kFence}, kSentinel, On(at::kShort));
-    Gemm gemm;
+    Gemm gemm = ViewOf(layer, k, n, group);
     gemm.x = x.const_data_ptr();
     gemm.y = storage.mutable_data_ptr<std::int16_t>() + kFence;
-    gemm.m = m, gemm.k = k, gemm.n = n;
-    gemm.words = reinterpret_cast<const std::uint32_t*>(layer.words.const_data_ptr());
-    gemm.zeros = layer.zeros.const_data_ptr();
-    gemm.scales = layer.scales.const_data_ptr();
-    gemm.padded_n = static_cast<int>(RoundUp(n, kMarlinColumns)), gemm.group_size = group, gemm.groups = k / group;
+    gemm.m = m;
     const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
     // Weights are read before the launch ahead has ended.
-    ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
     GemmBy(GetParam().family, gemm, plan, workspace.mutable_data_ptr(), stream);
-    ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
     const std::string shape =
         std::to_string(m) + " x " + std::to_string(k) + " x " + std::to_string(n) + ", " + NameOf(plan);
     const at::Tensor fences = storage.cpu();
@@ -134,9 +157,8 @@ class RawCudaGemm : public testing::TestWithParam<Case> {
     EXPECT_TRUE(fences.narrow(0, kFence + static_cast<std::int64_t>(m) * n, kFence).eq(kSentinel).all().item<bool>())
         << shape;
     EXPECT_TRUE(workspace.narrow(0, bytes / 2, kFence).eq(kSentinel).all().item<bool>()) << shape;
-    const at::Tensor y = fences.narrow(0, kFence, static_cast<std::int64_t>(m) * n).view(at::kHalf).view({m, n});
-    EXPECT_TRUE(y.equal(expected)) << shape << ": " << y.ne(expected).sum().item<std::int64_t>() << " wrong";
     for (std::size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(inputs[i].equal(before[i])) << shape << ", input " << i;
+    return fences.narrow(0, kFence, static_cast<std::int64_t>(m) * n).view(at::kHalf).view({m, n});
   }
   int shared_limit_ = 0;
 };
@@ -150,6 +172,10 @@ TEST_P(RawCudaGemm, WritesTheResultAndNothingElse) {
       Check(m, 160, n, 32);
       Check(m, 192, n, 64);    // an odd number of tiles
       Check(m, 9216, n, 128);  // pieces of x in turns, for 16 rows
+      if (m > kMaxStreamRows) continue;
+      CheckWithoutStream(m, 2048, n, 128);
+      CheckWithoutStream(m, 72, n, 8);
+      CheckWithoutStream(m, 160, n, 32);
     }
   }
   if (GetParam().family != Family::kGptq) {
@@ -181,6 +207,11 @@ TEST_P(RawCudaGemm, SanitizedShapes) {
   }
   Check(1, 64, 8448, 64);  // several strips a block
   Check(12, 72, 8448, 8);
+  for (const int m : {1, 8, 12}) {  // what other devices do with few rows
+    CheckWithoutStream(m, 448, 40, 64);
+    CheckWithoutStream(m, 72, 24, 8);
+    CheckWithoutStream(m, 160, 24, 32);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaGemm,
@@ -189,7 +220,7 @@ INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaGemm,
                                          Case{"gptq_ordered", Family::kGptqOrdered}),
                          [](const auto& info) { return std::string(info.param.name); });
 
-// The wgmma kernel: every tile, K whole, in splits and folded.
+// The wgmma kernel: every tile, K whole, in as many splits as a plan may have, and folded.
 class RawCudaWgmma : public RawCudaGemm {
  protected:
   void SetUp() override {
@@ -201,21 +232,35 @@ class RawCudaWgmma : public RawCudaGemm {
     if (!HasWgmma()) GTEST_SKIP() << "this build has no code for sm_90a";
     if (major != 9 || minor != 0) GTEST_SKIP() << "wgmma wants a device of compute capability 9.0";
   }
-  void CheckTile(const WgmmaTile& tile, int splits, bool folded, int m, int k, int n, int group) {
-    const std::int64_t units = RoundUp(k, 128) / 128, part = RoundUp(units, splits) / splits;
-    if (RoundUp(units, part) / part != splits) return;  // a split would be empty
+  static constexpr WgmmaTile kFolded = {128, 128};
+
+  // `units` of K in each split.
+  static Plan PlanOf(const WgmmaTile& tile, int splits, bool folded, std::int64_t units) {
     Plan plan;
     plan.path = Path::kWgmma;
     plan.columns = tile.columns, plan.row_blocks = tile.rows / 8;
-    plan.splits = splits, plan.tiles_per_split = 2 * part, plan.folded = folded, plan.blocks = 3;
-    Check(plan, m, k, n, group);
+    plan.splits = splits, plan.tiles_per_split = kUnitK / kTileK * units, plan.folded = folded, plan.blocks = 3;
+    return plan;
+  }
+  void CheckTile(const WgmmaTile& tile, int splits, bool folded, int m, int k, int n, int group) {
+    const std::int64_t units = RoundUp(k, kUnitK) / kUnitK, part = RoundUp(units, splits) / splits;
+    if (RoundUp(units, part) / part != splits) return;  // a split would be empty
+    Check(PlanOf(tile, splits, folded, part), m, k, n, group);
+    ++(folded ? folds_ : splits_)[splits];
   }
   void CheckTiles(int m, int k, int n, int group) {
-    for (const WgmmaTile& tile : kWgmmaTiles) {
-      for (const int splits : {1, 2, 3}) CheckTile(tile, splits, false, m, k, n, group);
+    for (int splits = 1; splits <= kMaxWgmmaSplits; ++splits) {
+      for (const WgmmaTile& tile : kWgmmaTiles) CheckTile(tile, splits, false, m, k, n, group);
+      if (splits > 1) CheckTile(kFolded, splits, true, m, k, n, group);
     }
-    for (const int splits : {2, 3}) CheckTile({128, 128}, splits, true, m, k, n, group);
   }
+  void ExpectEveryCut() {
+    for (int splits = 1; splits <= kMaxWgmmaSplits; ++splits) {
+      EXPECT_GT(splits_[splits], 0) << "no shape was cut into " << splits;
+      EXPECT_TRUE(splits == 1 || folds_[splits] > 0) << "no shape was folded into " << splits;
+    }
+  }
+  std::map<int, int> splits_, folds_;  // how many multiplications had so many
 };
 
 TEST_P(RawCudaWgmma, WritesTheResultAndNothingElse) {
@@ -229,11 +274,32 @@ TEST_P(RawCudaWgmma, WritesTheResultAndNothingElse) {
     }
   }
   CheckTiles(20, 4096, 520, 128);  // more stages than there are
+  CheckTiles(200, 1920, 264, 32);  // the last of four splits is shorter
+  ExpectEveryCut();
 }
 
 TEST_P(RawCudaWgmma, SanitizedShapes) {
   CheckTiles(19, 288, 200, 96);
-  CheckTiles(140, 256, 136, 128);
+  CheckTiles(19, 416, 200, 32);
+  CheckTiles(140, 512, 136, 128);
+  ExpectEveryCut();
+}
+
+// The negative control: what one split too few leaves out is seen.
+TEST_P(RawCudaWgmma, ASplitThatIsLeftOutIsSeen) {
+  for (int splits = 2; splits <= kMaxWgmmaSplits; ++splits) {
+    const int k = (splits + 1) * kUnitK;
+    std::vector<Plan> plans = {PlanOf(kFolded, splits, true, 1)};
+    for (const WgmmaTile& tile : kWgmmaTiles) plans.push_back(PlanOf(tile, splits, false, 1));
+    for (const Plan& plan : plans) {
+      EXPECT_FALSE(Multiply(plan, 20, k, 136, 128).equal(ProductOf(20, k, 136, 128).y)) << NameOf(plan);
+    }
+  }
+}
+
+TEST_P(RawCudaWgmma, MoreSplitsThanThereMayBeAreRefused) {
+  const Plan plan = PlanOf(kWgmmaTiles[0], kMaxWgmmaSplits + 1, false, 1);
+  EXPECT_THROW(Multiply(plan, 1, 1024, 24, 128), std::runtime_error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, RawCudaWgmma, testing::Values(Case{"marlin", Family::kMarlin}),
@@ -329,6 +395,89 @@ TEST_F(RawCudaRepack, DequantizesToTheRoundedWeight) {
       EXPECT_TRUE(transposed.t().cpu().equal(expected)) << shape.k << " x " << shape.n << ", " << layer.name;
     }
   }
+}
+
+// Whose error a launch reports.
+class RawCudaLaunch : public RawCudaRepack {
+ protected:
+  static constexpr int kK = 256, kN = 40, kGroup = 128;
+  // A sound multiplication of m rows. torch's launches look for errors as well: all tensors are
+  // made before there are any.
+  void Make(int m) {
+    x_ = ProductOf(m, kK, kN, kGroup).x;
+    y_ = at::zeros({m, kN}, On(at::kHalf));
+    gemm_ = ViewOf(LayerOf(kK, kN, kGroup), kK, kN, kGroup);
+    gemm_.x = x_.const_data_ptr(), gemm_.y = y_.mutable_data_ptr(), gemm_.m = m;
+    ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  }
+  std::string ErrorOf(const Gemm& gemm, const Plan& plan) const {
+    try {
+      GemmBy(Family::kMarlin, gemm, plan, nullptr, stream_);
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    return "";
+  }
+  at::Tensor x_, y_;
+  Gemm gemm_;
+  cudaStream_t stream_ = nullptr;
+};
+
+TEST_F(RawCudaLaunch, IsNotBlamedForTheErrorOfAnotherCall) {
+  for (const int m : {1, 20}) {
+    SCOPED_TRACE(m);
+    Make(m);
+    const Plan plan = PlanFor(Family::kMarlin, m, kK, kN, 132, 80, kGroup);
+    ASSERT_EQ(plan.splits, 1);
+    ASSERT_EQ(ErrorOf(gemm_, plan), "") << "alone";  // what is asked once of CUDA may take an error away
+    ASSERT_EQ(cudaMemsetAsync(y_.mutable_data_ptr(), 0xff, y_.nbytes(), stream_), cudaSuccess);
+    ASSERT_NE(cudaSetDevice(-1), cudaSuccess);
+    const cudaError_t left = cudaPeekAtLastError();
+    ASSERT_NE(left, cudaSuccess);
+    EXPECT_EQ(ErrorOf(gemm_, plan), "");
+    EXPECT_EQ(cudaGetLastError(), left) << "it was not there when the launch was looked at";
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    EXPECT_TRUE(y_.cpu().equal(ProductOf(m, kK, kN, kGroup).y));
+  }
+}
+
+TEST_F(RawCudaLaunch, ThatIsRefusedSaysSoAndLeavesNothingBehind) {
+  Make(20);
+  const Plan plan = PlanFor(Family::kMarlin, 20, kK, kN, 132, 80, kGroup);
+  Gemm too_many_rows = gemm_;  // a grid has at most 65,535 blocks of 32 rows
+  too_many_rows.m = 32 * 65536;
+  EXPECT_THAT(ErrorOf(too_many_rows, plan), testing::StartsWith("CUDA refused to launch MarlinGemmTile: invalid "));
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  // Sums of all strips of one block, which takes 100,000 columns.
+  Plan one_block = PlanFor(Family::kMarlin, 1, kK, kN, 132, 80, kGroup);
+  one_block.blocks = 1;
+  Gemm too_wide = gemm_;
+  too_wide.m = 1, too_wide.n = too_wide.padded_n = 100000;
+  const int bytes = StreamShapeFor(0, Sums::kFloat, 1, kK, too_wide.n, kGroup, 1, 0).shared_bytes;
+  EXPECT_THAT(ErrorOf(too_wide, one_block),
+              testing::StartsWith("MarlinGemmStream: a block needs " + std::to_string(bytes) +
+                                  " bytes of shared memory, the device has "));
+  EXPECT_EQ(ErrorOf(gemm_, plan), "");
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  EXPECT_TRUE(y_.cpu().equal(ProductOf(20, kK, kN, kGroup).y));
+}
+
+// A device that has failed stays so: in a process of its own.
+TEST_F(RawCudaLaunch, IsToldApartFromEarlierWorkThatFailed) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto fail = [this] {
+    Make(20);
+    const Plan plan = PlanFor(Family::kMarlin, 20, kK, kN, 132, 80, kGroup);
+    Gemm nowhere = gemm_;
+    nowhere.words = reinterpret_cast<const std::uint32_t*>(std::uintptr_t{16});
+    std::string error = ErrorOf(nowhere, plan);
+    if (error.empty() && cudaStreamSynchronize(stream_) != cudaSuccess) error = ErrorOf(gemm_, plan);
+    std::fprintf(stderr, "%s\n", error.c_str());
+    std::_Exit(7);
+  };
+  EXPECT_EXIT(fail(), testing::ExitedWithCode(7),
+              "^MarlinGemmTile was not launched, earlier work on the device failed: an illegal memory access was "
+              "encountered\n");
 }
 
 }  // namespace

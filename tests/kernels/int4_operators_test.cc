@@ -1,6 +1,7 @@
 // The kernels as PyTorch operators: what a profiler sees, and what the
 // deterministic switch selects.
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -53,20 +54,31 @@ TEST(Operators, OnlyGptqDependsOnArrival) {
 
 // A user may call the operator by name, past Int4Matmul; it must be linked in
 // and check what it gets.
-TEST(Operators, RefuseWordsOfAnotherShape) {
+std::string ErrorOf(const std::optional<at::Tensor>& row_order) {
   const auto op = c10::Dispatcher::singleton().findSchema({"determinism_int4::marlin_gemm", ""});
-  ASSERT_TRUE(op.has_value());
+  if (!op) return "no operator";
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                const std::optional<at::Tensor>&, std::int64_t);
   const QuantizedLinear layer = RandomLayer(Format::kAwq, {.k = 256, .n = 64}, 1);
   try {
     op->typed<Signature>().call(RandomActivations(2, 256, at::kHalf, 1), layer.qweight, layer.qzeros, layer.scales,
-                                std::nullopt, 64);
-    FAIL() << "nothing was thrown";
+                                row_order, 64);
   } catch (const c10::Error& error) {
-    EXPECT_THAT(error.what_without_backtrace(),
-                testing::HasSubstr("marlin_gemm: words must be contiguous int32 [1, 32, 64]"));
+    return error.what_without_backtrace();
   }
+  return "";
+}
+
+TEST(Operators, RefuseWordsOfAnotherShape) {
+  EXPECT_THAT(ErrorOf(std::nullopt), testing::HasSubstr("marlin_gemm: words must be contiguous int32 [1, 32, 64]"));
+  EXPECT_THAT(ErrorOf(at::zeros({256}, at::kLong)), testing::HasSubstr("marlin_gemm: words must be"));
+}
+
+// A shorter one would leave x with fewer columns than the weights have rows.
+TEST(Operators, RefuseARowOrderOfAnotherLength) {
+  EXPECT_THAT(ErrorOf(at::zeros({248}, at::kLong)),
+              testing::HasSubstr("marlin_gemm: row_order must be [256], but is [248]"));
+  EXPECT_THAT(ErrorOf(at::zeros({256, 1}, at::kLong)), testing::HasSubstr("row_order must be [256]"));
 }
 
 }  // namespace

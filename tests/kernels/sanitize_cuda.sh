@@ -4,6 +4,8 @@
 #   tests/kernels/sanitize_cuda.sh build/bin/cuda_raw_test
 # and all of the model outside its matmuls:
 #   tests/kernels/sanitize_cuda.sh build/bin/qwen3_cuda_kernels_test '*Sanitized*:*CudaKernels*:*AreTheTwo*' ''
+# and those of gtest_determinism::cuda:
+#   tests/kernels/sanitize_cuda.sh build/bin/cuda_test 'CudaSanitized*' ''
 # $TOOLS names some of the tools. Exit code 0: none of them found anything, and every test of the filter ran.
 set -u
 program=${1:?usage: sanitize_cuda.sh PROGRAM [GTEST_FILTER [KERNELS]]}

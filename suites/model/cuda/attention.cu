@@ -215,8 +215,7 @@ void Launch(const DecodeAttentionArgs& args, cudaStream_t stream) {
   const int group = args.q_heads / args.kv_heads;
   const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>(args.kv_heads),
                   static_cast<unsigned>((group + G - 1) / G));
-  LaunchInChain<kKernel>(grid, dim3(kThreads), bytes, stream, 0, args, chunks);
-  CheckLaunch("attention");
+  LaunchInChain<kKernel>("attention", grid, dim3(kThreads), bytes, stream, 0, args, chunks);
 }
 
 template <class T, int D>

@@ -398,8 +398,8 @@ void LaunchOne(const RopeArgs& rope, const DecodeAttentionArgs& args, cudaStream
   const int group = args.q_heads / args.kv_heads;
   const int heads = HeadsAtOnce(group);
   const dim3 grid(kShares, static_cast<unsigned>(args.kv_heads), static_cast<unsigned>((group + heads - 1) / heads));
-  LaunchInChain<kKernel>(grid, dim3(kThreads), SharedBytes<D>(), stream, kCluster ? kShares : 0u, rope, args, heads);
-  CheckLaunch("attention");
+  LaunchInChain<kKernel>("attention", grid, dim3(kThreads), SharedBytes<D>(), stream, kCluster ? kShares : 0u, rope,
+                         args, heads);
 }
 
 std::atomic<std::size_t> block_limit = DeviceLimits().block_bytes;
@@ -407,9 +407,8 @@ std::atomic<bool> clusters_allowed = DeviceLimits().clusters;
 
 template <class T, int D, bool kRotate>
 void Launch(const RopeArgs& rope, const DecodeAttentionArgs& args, cudaStream_t stream) {
-  CanOverlapLaunches() && clusters_allowed
-      ? LaunchOne<T, D, kRotate, true>(rope, args, stream)
-                       : LaunchOne<T, D, kRotate, false>(rope, args, stream);
+  CanOverlapLaunches() && clusters_allowed ? LaunchOne<T, D, kRotate, true>(rope, args, stream)
+                                           : LaunchOne<T, D, kRotate, false>(rope, args, stream);
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <cuda.h>
 
 #include <cfloat>
+#include <stdexcept>
+#include <string>
 
 #include "suites/model/cuda/chain.cuh"
 #include "suites/model/cuda/launch.h"
@@ -281,9 +283,9 @@ using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, 
 EncodeTiled FindEncodeTiled() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult result;
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result) !=
-          cudaSuccess ||
-      result != cudaDriverEntryPointSuccess) {
+  kernels::cuda::CheckLaunch("attention", cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                                                           cudaEnableDefault, &result));
+  if (result != cudaDriverEntryPointSuccess) {
     throw std::runtime_error("attention: the driver has no cuTensorMapEncodeTiled");
   }
   return reinterpret_cast<EncodeTiled>(function);
@@ -326,10 +328,9 @@ void LaunchPrefillAttention(Precision precision, const PrefillAttentionArgs& arg
   shape.scale = args.scale;
   const dim3 grid(static_cast<unsigned>(args.q_heads), static_cast<unsigned>((args.rows + kRows - 1) / kRows));
   const auto launch = [&]<class T>(T) {
-    LaunchInChain<AttendPrompt<T>>(grid, dim3(kThreads), kSharedBytes, stream, 0, maps, shape);
+    LaunchInChain<AttendPrompt<T>>("attention", grid, dim3(kThreads), kSharedBytes, stream, 0, maps, shape);
   };
   precision == Precision::kFp16 ? launch(__half()) : launch(__nv_bfloat16());
-  CheckLaunch("attention");
 }
 
 bool AttendsPromptsItself(Precision precision, int head_dim) {

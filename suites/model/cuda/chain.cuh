@@ -12,8 +12,9 @@
 #include <atomic>
 #include <cstddef>
 #include <mutex>
-#include <stdexcept>
 #include <string>
+
+#include "kernels/cuda/launch_check.h"
 
 namespace suites::internal {
 
@@ -54,7 +55,7 @@ inline bool CanOverlapLaunches() {
 // share for all kernels a step takes longer (docs/measurements_gpu.md).
 // Throws std::runtime_error.
 template <auto kKernel>
-void AllowShared(std::size_t shared) {
+void AllowShared(const char* name, std::size_t shared) {
   constexpr int kDevices = 64;
   if (shared <= std::size_t{48} << 10) return;
   static std::atomic<std::size_t> allowed_on[kDevices] = {};
@@ -68,17 +69,18 @@ void AllowShared(std::size_t shared) {
   const cudaError_t error =
       cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (error != cudaSuccess) {
-    throw std::runtime_error(std::to_string(shared) + " bytes of shared memory: " + cudaGetErrorString(error));
+    kernels::cuda::CheckLaunch((name + (" with " + std::to_string(shared)) + " bytes of shared memory").c_str(), error);
   }
   allowed.store(shared);
 }
 
 // kKernel<<<grid, block, shared, stream>>>(args...), overlapped with the launch
 // ahead where the device can; in clusters of so many blocks where `cluster` is not
-// zero. An error of the launch is left for cudaGetLastError().
+// zero. Throws std::runtime_error with `name` where the launch is refused.
 template <auto kKernel, class... Args>
-void LaunchInChain(dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, unsigned cluster, Args... args) {
-  AllowShared<kKernel>(shared);
+void LaunchInChain(const char* name, dim3 grid, dim3 block, std::size_t shared, cudaStream_t stream, unsigned cluster,
+                   Args... args) {
+  AllowShared<kKernel>(name, shared);
   cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
@@ -94,7 +96,7 @@ void LaunchInChain(dim3 grid, dim3 block, std::size_t shared, cudaStream_t strea
     attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
     attributes[config.numAttrs++].val.clusterDim = {cluster, 1, 1};
   }
-  cudaLaunchKernelEx(&config, kKernel, args...);
+  kernels::cuda::CheckLaunch(name, cudaLaunchKernelEx(&config, kKernel, args...));
 }
 
 }  // namespace suites::internal

@@ -103,11 +103,10 @@ void LaunchGemv(Precision precision, const void* x, const void* weight, void* y,
   WithElement(precision, [&]<class T>(T) {
     const auto needed = static_cast<unsigned>((rows + kThreads / 32 - 1) / (kThreads / 32));
     const unsigned at_once = BlocksAtOnce();
-    LaunchInChain<GemvKernel<T>>(dim3(needed < at_once ? needed : at_once), dim3(kThreads), 0, stream, 0,
+    LaunchInChain<GemvKernel<T>>("gemv", dim3(needed < at_once ? needed : at_once), dim3(kThreads), 0, stream, 0,
                                  static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<T*>(y), rows,
                                  static_cast<int>(width * static_cast<std::int64_t>(sizeof(T)) / 16));
   });
-  CheckLaunch("gemv");
 }
 
 }  // namespace suites::internal

@@ -6,8 +6,6 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
-#include <stdexcept>
-#include <string>
 
 #include "suites/model/row_ops.h"
 
@@ -49,12 +47,6 @@ template <class T>
 struct alignas(2 * sizeof(T)) Pair {
   T low, high;
 };
-
-inline void CheckLaunch(const char* kernel) {
-  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) {
-    throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(error));
-  }
-}
 
 // fn(T()) with the precision's element type.
 template <class Fn>

@@ -1,5 +1,7 @@
 // Compiled without contraction: each product and each sum rounds by itself, as
 // on the CPU, so that all but the norms' sums give the CPU's bits.
+#include <stdexcept>
+
 #include "suites/model/cuda/chain.cuh"
 #include "suites/model/cuda/launch.h"
 #include "suites/model/cuda/numeric.cuh"
@@ -179,10 +181,10 @@ void LaunchNorm(Precision precision, const void* x, Gather gather, const void* d
   const auto per_thread = (packs + threads - 1) / threads;
   WithElement(precision, [&]<class T>(T) {
     auto launch = [&]<int kPacks>() {
-      LaunchInChain<AddRmsNormKernel<T, kPacks>>(dim3(static_cast<unsigned>(rows)), dim3(threads), 0, stream, 0,
-                                                 static_cast<const T*>(x), gather, static_cast<const T*>(delta),
-                                                 static_cast<const T*>(weight), eps, static_cast<T*>(sum),
-                                                 static_cast<T*>(y), packs, static_cast<float>(width));
+      LaunchInChain<AddRmsNormKernel<T, kPacks>>(
+          "rms_norm", dim3(static_cast<unsigned>(rows)), dim3(threads), 0, stream, 0, static_cast<const T*>(x), gather,
+          static_cast<const T*>(delta), static_cast<const T*>(weight), eps, static_cast<T*>(sum), static_cast<T*>(y),
+          packs, static_cast<float>(width));
     };
     if (per_thread == 1) {
       launch.template operator()<1>();
@@ -192,7 +194,6 @@ void LaunchNorm(Precision precision, const void* x, Gather gather, const void* d
       launch.template operator()<4>();
     }
   });
-  CheckLaunch("rms_norm");
 }
 
 }  // namespace
@@ -202,10 +203,9 @@ void LaunchEmbedding(Precision precision, const void* table, const std::int64_t*
   Require(width % kWidth == 0, "embedding: the width is not a multiple of 8");
   if (rows == 0) return;
   WithElement(precision, [&]<class T>(T) {
-    LaunchInChain<EmbeddingKernel<T>>(dim3(static_cast<unsigned>(rows)), dim3(128), 0, stream, 0,
+    LaunchInChain<EmbeddingKernel<T>>("embedding", dim3(static_cast<unsigned>(rows)), dim3(128), 0, stream, 0,
                                       static_cast<const T*>(table), ids, state, static_cast<T*>(y), width / kWidth);
   });
-  CheckLaunch("embedding");
 }
 
 void LaunchAddRmsNorm(Precision precision, const void* x, const void* delta, const void* weight, float eps, void* sum,
@@ -225,9 +225,9 @@ void LaunchRope(Precision precision, const RopeArgs& args, cudaStream_t stream) 
   constexpr unsigned kThreads = 128;
   const std::int64_t warps = args.rows * (args.q_heads + 2 * args.kv_heads);
   const auto blocks = static_cast<unsigned>((warps * 32 + kThreads - 1) / kThreads);
-  WithElement(precision,
-              [&]<class T>(T) { LaunchInChain<RopeKernel<T>>(dim3(blocks), dim3(kThreads), 0, stream, 0, args); });
-  CheckLaunch("rope");
+  WithElement(precision, [&]<class T>(T) {
+    LaunchInChain<RopeKernel<T>>("rope", dim3(blocks), dim3(kThreads), 0, stream, 0, args);
+  });
 }
 
 void LaunchSiluMul(Precision precision, const void* x, void* y, std::int64_t rows, std::int64_t width,
@@ -238,10 +238,9 @@ void LaunchSiluMul(Precision precision, const void* x, void* y, std::int64_t row
   const std::int64_t packs = width / kWidth;
   const auto blocks = static_cast<unsigned>((rows * packs + kThreads - 1) / kThreads);
   WithElement(precision, [&]<class T>(T) {
-    LaunchInChain<SiluMulKernel<T>>(dim3(blocks), dim3(kThreads), 0, stream, 0, static_cast<const T*>(x),
+    LaunchInChain<SiluMulKernel<T>>("silu_mul", dim3(blocks), dim3(kThreads), 0, stream, 0, static_cast<const T*>(x),
                                     static_cast<T*>(y), packs, rows * packs);
   });
-  CheckLaunch("silu_mul");
 }
 
 }  // namespace suites::internal

@@ -1,4 +1,5 @@
 // From logits to tokens, logprobs and the top ten, without the host.
+#include "kernels/cuda/launch_kernel.cuh"
 #include "suites/model/cuda/chain.cuh"
 #include "suites/model/cuda/launch.h"
 #include "suites/model/cuda/numeric.cuh"
@@ -146,25 +147,22 @@ std::int64_t SampleBlocks(std::int64_t vocab) { return (vocab + kSampleElements 
 
 void LaunchSample(Precision precision, const SampleArgs& args, cudaStream_t stream) {
   WithElement(precision, [&]<class T>(T) {
-    LaunchInChain<SampleKernel<T>>(dim3(static_cast<unsigned>(SampleBlocks(args.vocab))), dim3(kSampleThreads), 0,
-                                   stream, 0, args);
+    LaunchInChain<SampleKernel<T>>("sampling", dim3(static_cast<unsigned>(SampleBlocks(args.vocab))),
+                                   dim3(kSampleThreads), 0, stream, 0, args);
   });
-  CheckLaunch("sampling");
 }
 
 void LaunchTokenScores(Precision precision, const void* rows, std::int64_t vocab, const std::int64_t* tokens,
                        TokenScores* scores, std::int64_t steps, cudaStream_t stream) {
   if (steps == 0) return;
   WithElement(precision, [&]<class T>(T) {
-    TokenScoresKernel<T><<<static_cast<unsigned>(steps), kScoreThreads, 0, stream>>>(static_cast<const T*>(rows), vocab,
-                                                                                     tokens, scores);
+    kernels::cuda::LaunchKernel<TokenScoresKernel<T>>("token scores", static_cast<unsigned>(steps), kScoreThreads, 0,
+                                                      stream, static_cast<const T*>(rows), vocab, tokens, scores);
   });
-  CheckLaunch("token scores");
 }
 
 void LaunchFlip(void* byte, std::uint8_t mask, const DecodeState* state, std::int32_t step, cudaStream_t stream) {
-  FlipKernel<<<1, 1, 0, stream>>>(static_cast<std::uint8_t*>(byte), mask, state, step);
-  CheckLaunch("flip");
+  kernels::cuda::LaunchKernel<FlipKernel>("flip", 1, 1, 0, stream, static_cast<std::uint8_t*>(byte), mask, state, step);
 }
 
 }  // namespace suites::internal

@@ -1,8 +1,8 @@
 // The digests of a decode step, all in one launch: its outputs are small and
 // many, and a launch for each would take as long as the step.
 #include "gtest_determinism/internal/xxh3_team.cuh"
+#include "kernels/cuda/launch_kernel.cuh"
 #include "suites/model/cuda/launch.h"
-#include "suites/model/cuda/numeric.cuh"
 
 namespace suites::internal {
 namespace {
@@ -59,15 +59,13 @@ __global__ void __launch_bounds__(kThreads) StepDigestsKernel(const DigestPiece*
 
 void LoadStepDigests() {
   cudaFuncAttributes attributes;
-  if (const cudaError_t error = cudaFuncGetAttributes(&attributes, StepDigestsKernel); error != cudaSuccess) {
-    throw std::runtime_error(std::string("step digests: ") + cudaGetErrorString(error));
-  }
+  kernels::cuda::CheckLaunch("step digests", cudaFuncGetAttributes(&attributes, StepDigestsKernel));
 }
 
 void LaunchStepDigests(const DigestPiece* pieces, std::int64_t count, const DecodeState* state, cudaStream_t stream) {
   if (count == 0) return;
-  StepDigestsKernel<<<static_cast<unsigned>(count), kThreads, 0, stream>>>(pieces, state);
-  CheckLaunch("step digests");
+  kernels::cuda::LaunchKernel<StepDigestsKernel>("step digests", static_cast<unsigned>(count), kThreads, 0, stream,
+                                                 pieces, state);
 }
 
 }  // namespace suites::internal

@@ -45,13 +45,11 @@ __global__ void WitnessKernel(std::uint32_t* witness) {
 }  // namespace
 
 void LaunchHeld(const HeldLaunch& held, cudaStream_t stream) {
-  LaunchInChain<HeldKernel>(dim3(1), dim3(kThreads), 0, stream, 0, held);
-  CheckLaunch("held launch");
+  LaunchInChain<HeldKernel>("held launch", dim3(1), dim3(kThreads), 0, stream, 0, held);
 }
 
 void LaunchWitness(std::uint32_t* witness, cudaStream_t stream) {
-  LaunchInChain<WitnessKernel>(dim3(1), dim3(32), 0, stream, 0, witness);
-  CheckLaunch("witness");
+  LaunchInChain<WitnessKernel>("witness", dim3(1), dim3(32), 0, stream, 0, witness);
 }
 
 }  // namespace suites::internal

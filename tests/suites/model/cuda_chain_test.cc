@@ -10,6 +10,7 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -163,6 +164,7 @@ struct Successor {
   std::string name;
   std::function<void()> launch;
   bool lets_next_begin = true;  // before it has waited itself
+  bool exact = false;           // reads values whose sums are exact in any order
 };
 
 // The memory that successors share with the launch ahead of them.
@@ -175,6 +177,7 @@ class Stage {
       : precision_(precision),
         element_(ElementBytes(precision)),
         source_(RandomValues(precision, kBytes / element_, 5)),
+        exact_source_(ExactValues(precision, kBytes / element_)),
         fresh_in_(RandomValues(precision, kBytes / element_, 6)),
         norm_(RandomValues(precision, kWidth, 7)),
         cosine_(BytesOf(std::vector<float>(kCapacity * 64, 0.5f))),
@@ -200,7 +203,8 @@ class Stage {
         witness_was_there_(4, 0),
         words_(BytesOf(std::vector<std::uint32_t>(kK * kN / 8, 0x91a6b3c7u))),
         zeros_(kK / 128 * kN, 8),
-        scales_(Rounded(Precision::kFp16, std::vector<float>(kK / 128 * kN, 0.01f))) {}
+        scales_(Rounded(Precision::kFp16, std::vector<float>(kK / 128 * kN, 0.01f))),
+        exact_scales_(Rounded(Precision::kFp16, std::vector<float>(kK / 128 * kN, 0x1p-6f))) {}
 
   cudaStream_t stream() const { return own_.stream; }
   std::vector<Successor> Successors() const;
@@ -224,7 +228,7 @@ class Stage {
     HeldLaunch held;
     held.in = in_.data();
     held.seen_in = seen_in_.data();
-    held.source = source_.data();
+    held.source = (successor.exact ? exact_source_ : source_).data();
     held.out = from_.data();
     held.in_bytes = held.out_bytes = kBytes;
     held.witness = witness_.as<std::uint32_t>();
@@ -249,14 +253,26 @@ class Stage {
   // beside the launch ahead.
   static constexpr int kMatrixRows = 512;
 
+  // -1, 0 or 1, three of four 0.
+  static Bytes ExactValues(Precision precision, std::size_t count) {
+    std::mt19937 generator(10);
+    std::vector<float> values(count);
+    for (float& value : values) {
+      const auto draw = generator() % 8;
+      value = draw == 0 ? -1.0f : draw == 1 ? 1.0f : 0.0f;
+    }
+    return Rounded(precision, values);
+  }
+
   void AddMatmuls(std::vector<Successor>& successors) const;
 
   Precision precision_;
   std::size_t element_;
   Stream own_;
-  OnDevice source_, fresh_in_, norm_, cosine_, from_, in_, seen_in_, second_, fresh_cache_, keys_, values_, matrix_;
+  OnDevice source_, exact_source_, fresh_in_, norm_, cosine_, from_, in_, seen_in_, second_, fresh_cache_, keys_,
+      values_, matrix_;
   OnDevice workspace_, arrived_, fresh_state_, state_, partial_, tokens_, token_, forced_, ids_, witness_,
-      witness_was_there_, words_, zeros_, scales_;
+      witness_was_there_, words_, zeros_, scales_, exact_scales_;
 };
 
 std::vector<Successor> Stage::Successors() const {
@@ -354,34 +370,45 @@ std::vector<Successor> Stage::Successors() const {
   return successors;
 }
 
-// Of fp16, on every path whose launches overlap.
+// Of fp16, on every path whose launches overlap. gptq in arrival order has the same bits in
+// each run where its partial sums are exact: here they are integers below 2^11, times 2^-6.
 void Stage::AddMatmuls(std::vector<Successor>& successors) const {
   namespace cuda = kernels::cuda;
   if (precision_ != Precision::kFp16) return;
   const bool wgmma = cuda::HasWgmma() && Attribute(cudaDevAttrComputeCapabilityMajor) == 9;
-  for (const cuda::Family family : {cuda::Family::kMarlin, cuda::Family::kGptqOrdered}) {
-    for (const int m : {1, 5, 16, 17, 64, 200}) {
-      cuda::Gemm gemm;
-      gemm.x = from_.data();
-      gemm.y = in_.data();
-      gemm.m = m;
-      gemm.k = kK;
-      gemm.n = gemm.padded_n = kN;
-      gemm.words = words_.as<std::uint32_t>();
-      gemm.zeros = zeros_.data();
-      gemm.scales = scales_.data();
-      gemm.group_size = 128;
-      gemm.groups = kK / 128;
-      const cuda::Plan plan =
-          cuda::PlanFor(family, m, kK, kN, Attribute(cudaDevAttrMultiProcessorCount), wgmma ? 90 : 80, gemm.group_size);
-      const bool stream_path = plan.path == cuda::Path::kStream;
-      if (!stream_path && plan.path != cuda::Path::kWgmma) continue;
-      const auto launch = [=, this] { cuda::GemmBy(family, gemm, plan, workspace_.data(), stream()); };
-      successors.push_back({std::string(family == cuda::Family::kMarlin ? "marlin" : "gptq") + ", " +
-                                std::to_string(m) + " rows: " + cuda::NameOf(plan),
-                            launch, !stream_path});
-    }
+  const auto add = [&](const char* name, cuda::Family family, int m, const cuda::Plan& plan) {
+    const bool exact = family == cuda::Family::kGptq;
+    cuda::Gemm gemm;
+    gemm.x = from_.data();
+    gemm.y = in_.data();
+    gemm.m = m;
+    gemm.k = kK;
+    gemm.n = gemm.padded_n = kN;
+    gemm.words = words_.as<std::uint32_t>();
+    gemm.zeros = zeros_.data();
+    gemm.scales = (exact ? exact_scales_ : scales_).data();
+    gemm.group_size = 128;
+    gemm.groups = kK / 128;
+    const bool stream_path = plan.path == cuda::Path::kStream;
+    if (!stream_path && plan.path != cuda::Path::kWgmma) return;
+    const auto launch = [=, this] { cuda::GemmBy(family, gemm, plan, workspace_.data(), stream()); };
+    successors.push_back(
+        {std::string(name) + ", " + std::to_string(m) + " rows: " + cuda::NameOf(plan), launch, !stream_path, exact});
+  };
+  const auto plan_for = [&](cuda::Family family, int m, bool invariant) {
+    return cuda::PlanFor(family, m, kK, kN, Attribute(cudaDevAttrMultiProcessorCount), wgmma ? 90 : 80, 128, invariant,
+                         Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  };
+  for (const int m : {1, 5, 16, 17, 64, 200}) {
+    add("marlin", cuda::Family::kMarlin, m, plan_for(cuda::Family::kMarlin, m, false));
+    add("gptq in order", cuda::Family::kGptqOrdered, m, plan_for(cuda::Family::kGptqOrdered, m, false));
+    add("gptq in arrival order", cuda::Family::kGptq, m, plan_for(cuda::Family::kGptq, m, false));
+    add("batch-invariant marlin", cuda::Family::kMarlin, m, plan_for(cuda::Family::kMarlin, m, true));
   }
+  if (!wgmma) return;
+  cuda::Plan folded = plan_for(cuda::Family::kMarlin, 200, true);  // as many rows take it where N is larger
+  folded.columns = 128, folded.row_blocks = 16, folded.folded = true;
+  add("batch-invariant marlin", cuda::Family::kMarlin, 200, folded);
 }
 
 // All of its dependencies are programmatic ones where launches overlap, else none.
