@@ -1,5 +1,5 @@
 // Differences counted on the device, and many pairs compared at once, against the
-// host.
+// host. Those named Small... are quick under compute-sanitizer too.
 #include <gmock/gmock.h>
 
 #include <algorithm>
