@@ -25,8 +25,8 @@ namespace kernels::cuda {
 // be read before the launch ahead has ended.
 // Result: F16 [M, n]. Wrong dtypes, shapes or devices are c10::Error.
 //
-// Where K is streamed (up to 16 rows, as plan.h has it) no weight is rounded, unless groups are
-// no multiple of 32 rows of K; else each is once, to half((q - z) s). Sums are fp32, but for gptq's.
+// Streamed (up to 16 rows, as plan.h has it) with groups of a multiple of 32 rows of K: no weight is
+// rounded. In all other cases each is rounded once, to half((q - z) s). Sums are fp32, but for gptq's.
 at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                           const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
 at::Tensor AwqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,
