@@ -20,7 +20,7 @@ namespace kernels::cuda {
 //   zeros      U8 [K / G, padded N]
 //   scales     F16 [K / G, padded N]
 //   row_order  I64 [K] or none: row i of words multiplies column row_order[i] of x
-//   n          columns of the result, a multiple of 8
+//   n          columns of the result, a multiple of 8 up to 2^30
 // Words, zeros and scales must have been written by work that has completed: they may
 // be read before the launch ahead has ended.
 // Result: F16 [M, n]. Wrong dtypes, shapes or devices are c10::Error.
