@@ -11,6 +11,7 @@
 
 #include "cuda_test_device.h"
 #include "cuda_test_kernels.h"
+#include "element_words.h"
 #include "gtest_determinism/cuda_perturbations.h"
 #include "gtest_determinism/digest.h"
 #include "gtest_determinism/internal/cuda_kernels.h"
@@ -83,12 +84,10 @@ TEST_F(CudaLaunch, EqualEachIsNotBlamedForTheUsersError) {
 }
 
 TEST_F(CudaLaunch, DifferencesOfIsNotBlamedForTheUsersError) {
-  const ElementDifferences host =
-      HostMemory().DifferencesOf(x_.data(), y_.data(), kLarge / sizeof(__half), DType::kFloat16);
+  const ElementDifferences host = HostMemory().DifferencesOf(x_.data(), y_.data(), kLarge / 2, DType::kFloat16);
   ASSERT_EQ(host.first, static_cast<std::int64_t>(kElement));
-  ExpectNotBlamed([&] {
-    EXPECT_EQ(CudaMemory().DifferencesOf(a_->data(), b_->data(), kLarge / sizeof(__half), DType::kFloat16), host);
-  });
+  ExpectNotBlamed(
+      [&] { EXPECT_EQ(CudaMemory().DifferencesOf(a_->data(), b_->data(), kLarge / 2, DType::kFloat16), host); });
 }
 
 TEST_F(CudaLaunch, DigestOfIsNotBlamedForTheUsersError) {
