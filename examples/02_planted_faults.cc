@@ -62,7 +62,7 @@ float OrderedSum() {
   return sum;
 }
 
-// Threads on one core take turns in one order.
+// Threads on one core mostly take turns in one order.
 #define SKIP_ON_ONE_CORE() \
   if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "threads meet in varying order on 2 cores or more"
 

@@ -45,7 +45,9 @@ std::vector<ControlResult> ControlsOf(const VariantRecord& record) {
 
 std::string Silent(const ControlResult& control) {
   std::string text = "control " + control.name +
-                     (control.expects_difference ? " was not seen to differ (" : " was seen to differ (") +
+                     (!control.expects_difference ? " was seen to differ ("
+                      : control.deviations == 0   ? " was not seen to differ ("
+                                                  : " was not seen to differ as often as it must (") +
                      std::to_string(control.deviations) + " of " + Count(control.runs, "run") + ")";
   if (!control.detail.empty()) text += ": " + control.detail;
   return text;

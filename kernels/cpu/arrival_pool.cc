@@ -5,7 +5,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <chrono>
 
 namespace kernels::cpu {
 namespace {
@@ -31,30 +30,32 @@ void PinTo(int cpu) {
   pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 
-bool UsesPool() { return at::get_num_threads() == 1 || at::in_parallel_region(); }
-
-// Until `count` have called, or for a moment: PyTorch may have fewer threads to give
-// than it says, and those of a loaded machine come late. Without yielding: where
-// others want this CPU, too, its next turn is milliseconds away.
-void MeetOthers(std::atomic<int>& arrived, int count) {
-  using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::microseconds kPatience(200);
-  arrived.fetch_add(1, std::memory_order_relaxed);
-  const Clock::time_point end = Clock::now() + kPatience;
-  while (arrived.load(std::memory_order_relaxed) < count && Clock::now() < end) {
+// The threads that at::parallel_for runs on when it could use `threads`: an OpenMP
+// limit may leave fewer.
+int TeamOf(int threads) {
+  thread_local int asked = 0, team = 0;
+  if (asked != threads) {
+    std::atomic<int> calls{0};
+    at::parallel_for(0, threads, 1, [&](std::int64_t, std::int64_t) { ++calls; });
+    asked = threads;
+    team = calls;
   }
+  return team;
 }
+
+// Of PyTorch's; 1: use the pool.
+int Threads() { return at::in_parallel_region() ? 1 : TeamOf(at::get_num_threads()); }
 
 }  // namespace
 
-int SideBySideThreads() { return UsesPool() ? ArrivalPool::Instance().workers() : at::get_num_threads(); }
+bool SideBySideUsesPool() { return Threads() == 1; }
+
+int SideBySideThreads() { return SideBySideUsesPool() ? ArrivalPool::Instance().workers() : Threads(); }
 
 void RunSideBySide(const std::function<void(int)>& body) {
-  if (UsesPool()) return ArrivalPool::Instance().RunOnAll(body);
-  const int threads = at::get_num_threads();
-  std::atomic<int> arrived{0};
+  const int threads = Threads();
+  if (threads == 1) return ArrivalPool::Instance().RunOnAll(body);
   at::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
-    MeetOthers(arrived, threads);
     for (std::int64_t worker = begin; worker < end; ++worker) body(static_cast<int>(worker));
   });
 }

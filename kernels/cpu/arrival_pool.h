@@ -13,12 +13,45 @@ namespace kernels::cpu {
 
 // Calls body(worker), worker = 0 ... SideBySideThreads() - 1, on so many threads of
 // PyTorch's and returns when all have returned; what they wrote is then visible to the
-// caller. They begin together: each waits a moment for the others, since otherwise a
-// short job is over on the first before the second has woken. A thread may be given
-// several workers, one after the other. Where PyTorch has one thread, or the caller is
-// one of several, the threads are those of ArrivalPool. `body` must not throw.
+// caller. A thread may be given several workers, one after the other. Nobody waits for
+// the others to begin: where other work wants the CPUs, too, that costs the turn in
+// which threads would have met. Where PyTorch has one thread to give, or the caller is
+// one of several, the threads are those of ArrivalPool, and an exception of `body` ends
+// the program.
 void RunSideBySide(const std::function<void(int worker)>& body);
+// Both as RunSideBySide() has it when called next, if at::set_num_threads() is not.
 int SideBySideThreads();
+bool SideBySideUsesPool();
+
+// Tasks 0 ... tasks - 1, dealt out in turn to the workers of RunSideBySide(). One of
+// PyTorch's that has done its own does those of others: which one began first shows
+// even where they do not run at the same time, and nobody waits for one that is late.
+// The pool's, which take turns on a CPU, do their own only: the first would do all.
+class SharedTasks {
+ public:
+  explicit SharedTasks(std::int64_t tasks)
+      : tasks_(tasks),
+        workers_(SideBySideThreads()),
+        turns_(SideBySideUsesPool() ? 1 : workers_),
+        shares_(static_cast<std::size_t>(workers_)) {}
+  // do_task(task), each task by one of the workers that call this.
+  template <class DoTask>
+  void Run(int worker, const DoTask& do_task) {
+    for (int turn = 0; turn < turns_; ++turn) {
+      const int of = (worker + turn) % workers_;
+      std::atomic<std::int64_t>& taken = shares_[static_cast<std::size_t>(of)].taken;
+      for (std::int64_t task = of + workers_ * taken++; task < tasks_; task = of + workers_ * taken++) do_task(task);
+    }
+  }
+
+ private:
+  struct alignas(64) Share {  // a cache line
+    std::atomic<std::int64_t> taken{0};
+  };
+  const std::int64_t tasks_;
+  const int workers_, turns_;
+  std::vector<Share> shares_;
+};
 
 // At least four threads whatever the number of cores and of PyTorch's threads. They
 // are slow to start, more so on a loaded machine, and stand for the thread blocks that

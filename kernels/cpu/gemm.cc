@@ -385,11 +385,6 @@ class ArrivedSum {
   std::int64_t arrived_ = 0;
 };
 
-// How many of its tasks of one worker are taken; alone in its cache line.
-struct alignas(kAlignment) Share {
-  std::atomic<std::int64_t> taken{0};
-};
-
 // gemm(first row, rows) for pieces of x.
 template <class Gemm>
 void InPieces(std::int64_t m, const Gemm& gemm) {
@@ -448,7 +443,6 @@ void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int6
     const Problem problem(weights, x + first * weights.k, rows, kSplitK);
     const std::vector<std::int64_t> first_blocks = FirstBlocksOfSlices(problem);
     const auto slices = static_cast<std::int64_t>(first_blocks.size()) - 1;
-    const std::int64_t tasks = problem.tasks() * slices;
     const std::int64_t task_halves =
         problem.task_tiles * problem.height * problem.strip_tiles * std::int64_t{kTileColumns};
     auto* const sums =
@@ -456,11 +450,10 @@ void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int6
     const std::unique_ptr<ArrivedSum[]> arrived(new ArrivedSum[static_cast<std::size_t>(problem.tasks())]);
     std::uint16_t* const to = y + first * weights.n;
     // The slices of an output go to different threads, as they go to different thread
-    // blocks on a GPU. A thread that has done its own does those of others: which one
-    // began first shows even where they do not run at the same time.
-    const int workers = SideBySideThreads();
-    const std::unique_ptr<Share[]> shares(new Share[static_cast<std::size_t>(workers)]);
-    const auto add_slice = [&](std::int64_t output, std::int64_t slice) {
+    // blocks on a GPU.
+    SharedTasks shared(problem.tasks() * slices);
+    const auto add_slice = [&](std::int64_t index) {
+      const std::int64_t output = index / slices, slice = index % slices;
       const Task task(problem, output);
       auto* const partial = ThreadScratch().partial.Get<std::uint16_t>(static_cast<std::size_t>(task_halves));
       for (std::int64_t i = 0; i < task.tiles(); ++i) {
@@ -471,13 +464,7 @@ void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int6
     };
     RunSideBySide([&](int worker) {
       const KernelScope scope(problem.kernels);
-      for (int turn = 0; turn < workers; ++turn) {
-        const int of = (worker + turn) % workers;
-        std::atomic<std::int64_t>& taken = shares[of].taken;
-        for (std::int64_t index = of + workers * taken++; index < tasks; index = of + workers * taken++) {
-          add_slice(index / slices, index % slices);
-        }
-      }
+      shared.Run(worker, add_slice);
     });
   });
 }

@@ -37,7 +37,7 @@ void OrderedGemm(const Weights& weights, const std::uint16_t* x, std::int64_t m,
 //
 // Ascending slices, hence the same bits always.
 void SplitKGemmOrdered(const Weights& weights, const std::uint16_t* x, std::int64_t m, std::uint16_t* y);
-// Slices are added in the order in which the threads of ArrivalPool arrive.
+// Slices are added in the order in which the threads of RunSideBySide() arrive.
 void SplitKGemmArrival(const Weights& weights, const std::uint16_t* x, std::int64_t m, std::uint16_t* y);
 
 }  // namespace kernels::cpu

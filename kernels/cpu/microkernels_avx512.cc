@@ -88,7 +88,7 @@ struct Avx512 {
   }
 };
 
-// Sums of halves as they are: a third of the instructions.
+// Sums of halves as they are: a third of the instructions. CPUs with AMX have it.
 __attribute__((target("avx512fp16"))) void AddHalvesFp16(const std::uint16_t* addend, std::uint16_t* y,
                                                          std::ptrdiff_t count) {
   constexpr std::ptrdiff_t kHalves = 32;
@@ -97,12 +97,6 @@ __attribute__((target("avx512fp16"))) void AddHalvesFp16(const std::uint16_t* ad
     _mm512_storeu_ph(y + i, _mm512_add_ph(_mm512_loadu_ph(y + i), _mm512_loadu_ph(addend + i)));
   }
   if (i < count) Loops<Avx512>::AddHalves(addend + i, y + i, count - i);
-}
-
-Microkernels Avx512Table() {
-  Microkernels table = Loops<Avx512>::Table();
-  if (__builtin_cpu_supports("avx512fp16")) table.add_halves = AddHalvesFp16;
-  return table;
 }
 
 // --- AMX: registers of 16 rows of 64 bytes. Written as assembly, with memory as a
@@ -273,14 +267,12 @@ void MultiplyPanelAmx(const GroupBlock& block, const void* panel, const RowTile*
 
 }  // namespace
 
-const Microkernels& Avx512Microkernels() {
-  static const Microkernels table = Avx512Table();
-  return table;
-}
+const Microkernels& Avx512Microkernels() { return Loops<Avx512>::Table(); }
 
 const Microkernels& AmxMicrokernels() {
   static const Microkernels table = [] {
-    Microkernels amx = Avx512Table();
+    Microkernels amx = Avx512Microkernels();
+    if (__builtin_cpu_supports("avx512fp16")) amx.add_halves = AddHalvesFp16;
     amx.unpack = UnpackAmx;
     amx.multiply_panel = MultiplyPanelAmx;
     amx.full_tiles = true;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <ostream>
 #include <stdexcept>
@@ -208,6 +209,17 @@ TEST_F(ArrivalOrder, ShowsInOneRow) {
   EXPECT_THAT(RunRepeated([&] { return kernel_->ForwardOrdered(x); }, Runs(1000)), IsBitExact());
 }
 
+// Eight tasks of a microsecond, after a rest.
+TEST_F(ArrivalOrder, ShowsInAShortJob) {
+  const auto kernel = MakeInt4Matmul({"gptq"}, RandomLayer(Format::kGptq, {.k = 1024, .n = 8}, 1));
+  const at::Tensor x = RandomActivations(1, 1024, at::kHalf, 2);
+  const auto rested = [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return kernel->Forward(x);
+  };
+  EXPECT_THAT(RunRepeated(rested, Runs(300)), IsNondeterministic());
+}
+
 TEST_F(ArrivalOrder, TheDeterministicSwitchEndsIt) {
   const at::Tensor x = RandomActivations(256, 1024, at::kHalf, 2);
   const DeterministicScope scope;
@@ -257,16 +269,28 @@ TEST(ThreeSlices, EveryElementIsTheSumInSomeOrder) {
         MakeInt4Matmul({"gptq"}, part)->ForwardOrdered(x.narrow(1, 128 * slice, 128)).to(at::kFloat).contiguous());
   }
   std::int64_t not_ascending = 0;
-  for (int run = 0; run < 300; ++run) {
-    const at::Tensor y = kernel->Forward(x).to(at::kFloat).contiguous();
+  const auto is_a_sum = [&](const at::Tensor& result, std::int64_t i) {
+    const float p[3] = {partial[0].const_data_ptr<float>()[i], partial[1].const_data_ptr<float>()[i],
+                        partial[2].const_data_ptr<float>()[i]};
+    const std::array<float, 3> sums = {HalfSum(HalfSum(p[0], p[1]), p[2]), HalfSum(HalfSum(p[0], p[2]), p[1]),
+                                       HalfSum(HalfSum(p[1], p[2]), p[0])};
+    const float actual = result.const_data_ptr<float>()[i];
+    not_ascending += actual != sums[0];
+    return std::find(sums.begin(), sums.end(), actual) != sums.end();
+  };
+  const auto multiply = [&] { return kernel->Forward(x).to(at::kFloat).contiguous(); };
+  for (int run = 0; run < 200; ++run) {
+    const at::Tensor y = multiply();
+    for (std::int64_t i = 0; i < kM * kN; ++i) ASSERT_TRUE(is_a_sum(y, i)) << "run " << run << ", element " << i;
+  }
+  // Two callers at a time.
+  for (int run = 0; run < 100; ++run) {
+    at::Tensor beside;
+    std::thread other([&] { beside = multiply(); });
+    const at::Tensor y = multiply();
+    other.join();
     for (std::int64_t i = 0; i < kM * kN; ++i) {
-      const float p[3] = {partial[0].const_data_ptr<float>()[i], partial[1].const_data_ptr<float>()[i],
-                          partial[2].const_data_ptr<float>()[i]};
-      const std::array<float, 3> sums = {HalfSum(HalfSum(p[0], p[1]), p[2]), HalfSum(HalfSum(p[0], p[2]), p[1]),
-                                         HalfSum(HalfSum(p[1], p[2]), p[0])};
-      const float actual = y.const_data_ptr<float>()[i];
-      ASSERT_NE(std::find(sums.begin(), sums.end(), actual), sums.end()) << "run " << run << ", element " << i;
-      not_ascending += actual != sums[0];
+      ASSERT_TRUE(is_a_sum(y, i) && is_a_sum(beside, i)) << "run " << run << ", element " << i;
     }
   }
   if (AllowedCpus() > 1) {
@@ -289,18 +313,52 @@ TEST_P(SideBySide, EachWorkerRunsOnceAndIsSeenAfterwards) {
   }
 }
 
-// A worker that waits for others would never return if they ran one after the other.
+// True before the deadline: a test that would wait for ever fails.
+template <class Condition>
+bool Eventually(const Condition& condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+// Workers that wait for each other would wait for ever if they ran one after the other.
 TEST_P(SideBySide, AsManyAsCpusRunAtTheSameTime) {
   const ThreadScope scope;
   at::set_num_threads(GetParam());
   const int first = std::min(cpu::SideBySideThreads(), AllowedCpus());
-  std::atomic<int> begun{0};
+  std::atomic<int> begun{0}, met{0};
   cpu::RunSideBySide([&](int worker) {
     if (worker >= first) return;
     ++begun;
-    while (begun < first) std::this_thread::yield();
+    met += Eventually([&] { return begun == first; });
   });
-  EXPECT_EQ(begun, first);
+  EXPECT_EQ(met, first);
+}
+
+// Worker 0 stays at its first task until all others are done: with PyTorch's threads
+// its own among them, in the pool those of the others.
+TEST_P(SideBySide, OthersDoWhatAWorkerThatIsLateHasNotTaken) {
+  const ThreadScope scope;
+  at::set_num_threads(GetParam());
+  constexpr int kTasks = 50;
+  const int workers = cpu::SideBySideThreads();
+  const int elsewhere = cpu::SideBySideUsesPool() ? kTasks - (kTasks + workers - 1) / workers : kTasks - 1;
+  std::vector<int> done(kTasks);
+  std::atomic<int> all{0};
+  cpu::SharedTasks tasks(kTasks);
+  bool others_were_done = false;
+  cpu::RunSideBySide([&](int worker) {
+    tasks.Run(worker, [&](std::int64_t task) {
+      if (task == 0) others_were_done = Eventually([&] { return all == elsewhere; });
+      ++done[task];
+      ++all;
+    });
+  });
+  EXPECT_TRUE(others_were_done);
+  EXPECT_THAT(done, testing::Each(1));
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, SideBySide, testing::Values(1, 2, 3, 8));
@@ -315,7 +373,7 @@ TEST(SideBySide, InsideAParallelRegionEachWorkerRunsOnce) {
       cpu::RunSideBySide([&](int) { ++calls; });
     }
   });
-  EXPECT_EQ(expected, 2 * cpu::ArrivalPool::Instance().workers());
+  EXPECT_EQ(expected, 2 * cpu::ArrivalPool::Instance().workers());  // unless OMP_THREAD_LIMIT is 1
   EXPECT_EQ(calls, expected);
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
@@ -30,6 +31,7 @@
 namespace suites {
 namespace {
 
+using gtest_determinism::ControlResult;
 using gtest_determinism::Outcome;
 using reporters::Finding;
 using testing::HasSubstr;
@@ -170,6 +172,41 @@ TEST_F(EmbeddedModelTest, AControlThatCannotFireIsNotAsExpected) {
   EXPECT_FALSE(controls[0].as_expected);
   EXPECT_THAT(controls[0].detail, HasSubstr("did not differ in 10 runs"));
   EXPECT_TRUE(controls[1].as_expected);
+}
+
+// A run whose value is of(number of the run).
+template <class Of>
+ControlResult MustDifferBy(const Of& of, int max_runs) {
+  int run = 0;
+  return MustDiffer(
+      "control", [&] { return at::full({4}, of(run++), at::kInt); }, max_runs);
+}
+
+TEST(MustDiffer, IsAsExpectedWhereRunsDifferAgainAndAgain) {
+  const ControlResult each = MustDifferBy([](int run) { return run; }, 200);
+  EXPECT_TRUE(each.as_expected) << each.detail;
+  EXPECT_EQ(each.outcome, Outcome::kNondeterministic);
+  EXPECT_EQ(each.runs, 6);
+  EXPECT_EQ(each.deviations, 3);
+  EXPECT_EQ(each.detail, "differed in 3 comparisons, 6 runs in all");
+  const ControlResult one_in_ten = MustDifferBy([](int run) { return run % 10 == 9 ? 1 : 0; }, 200);
+  EXPECT_TRUE(one_in_ten.as_expected) << one_in_ten.detail;
+  EXPECT_EQ(one_in_ten.runs, 30);
+}
+
+TEST(MustDiffer, IsNotWhereTheyNeverDifferOrOnlyOnce) {
+  const ControlResult never = MustDifferBy([](int) { return 7; }, 50);
+  EXPECT_FALSE(never.as_expected);
+  EXPECT_EQ(never.outcome, Outcome::kBitExact);
+  EXPECT_EQ(never.detail, "did not differ in 50 runs");
+  // The first run of a thread pool.
+  const ControlResult start = MustDifferBy([](int run) { return run == 0 ? 1 : 0; }, 50);
+  EXPECT_FALSE(start.as_expected);
+  EXPECT_EQ(start.runs, 50);
+  EXPECT_EQ(start.detail, "differed in 1 of 3 comparisons in 50 runs");
+  const ControlResult seldom = MustDifferBy([](int run) { return run % 100 == 99 ? 1 : 0; }, 250);
+  EXPECT_FALSE(seldom.as_expected);
+  EXPECT_EQ(seldom.deviations, 2);
 }
 
 // An engine that passes everything on, and fails at the n-th generation.
