@@ -85,8 +85,8 @@ struct ElementDifferences {
   std::int64_t different_bytes = 0;
   std::int64_t first = -1;                           // index of the first element that differs, -1 for none
   std::uint64_t expected_word = 0, actual_word = 0;  // its raw bits, zero-extended
-  std::optional<std::uint64_t> max_ulp;              // absent for non-floats, and where all that differ are NaN
-  std::optional<double> max_abs_difference;          // absent for opaque bytes and bools, and where it is no number
+  std::optional<std::uint64_t> max_ulp;      // absent for non-floats, and where each pair that differs has a NaN
+  std::optional<double> max_abs_difference;  // absent for opaque bytes and bools, and where it is no number
 };
 
 // Where bytes lie and how they are kept, compared, digested and poisoned

@@ -16,9 +16,9 @@ bool SameForm(const NamedBits& a, const NamedBits& b) {
 }
 
 // Whether each part that both traces have is the same in both. Those that lie in one
-// space of a device are compared at once: to wait for each takes longer than to
-// compare it. With `until_first` what comes when one is known to differ is left out,
-// and counts as differing.
+// space of a device are compared at once, all of them even where the first differs: to
+// wait for each takes longer than to compare it. With `until_first` a part that differs
+// in form or is compared here ends it; what has not been compared counts as differing.
 std::vector<bool> SameParts(const Trace& expected, const Trace& actual, bool until_first) {
   struct Batch {
     const MemorySpace* space;

@@ -10,6 +10,10 @@
 //       Launch(x.data(), DeviceOutput<float>(out, "y", {m, n}).data, stream);
 //     });
 //   }
+//
+// An error that a launch of yours left behind, unchecked, is not taken for one of these
+// functions': they look at what their own calls return. It stays for cudaGetLastError(),
+// unless CUDA drops it when something is used for the first time.
 #ifndef GTEST_DETERMINISM_CUDA_H_
 #define GTEST_DETERMINISM_CUDA_H_
 

@@ -3,6 +3,7 @@
 #include "gtest_determinism/cuda.h"
 #include "gtest_determinism/internal/cuda_check.h"
 #include "gtest_determinism/internal/cuda_kernels.h"
+#include "gtest_determinism/internal/cuda_launch.cuh"
 
 namespace gtest_determinism {
 namespace {
@@ -116,8 +117,8 @@ void Compare(const void* a, const void* b, std::size_t bytes, std::uint64_t* fir
   const std::size_t pieces = (bytes / sizeof(Word) + 4 * kThreads - 1) / (4 * kThreads);
   const auto blocks = static_cast<unsigned>(
       std::clamp<std::size_t>(pieces, 1, static_cast<std::size_t>(6 * internal::MultiprocessorCount())));
-  compare_bytes<Word><<<blocks, kThreads, 0, stream>>>(static_cast<const unsigned char*>(a),
-                                                       static_cast<const unsigned char*>(b), bytes, first);
+  internal::LaunchKernel("compare_bytes", compare_bytes<Word>, blocks, kThreads, stream,
+                         static_cast<const unsigned char*>(a), static_cast<const unsigned char*>(b), bytes, first);
 }
 
 template <int kSize>
@@ -170,7 +171,6 @@ void LaunchCompare(const void* a, const void* b, std::size_t bytes, std::uint64_
     default:
       Compare<std::uint8_t>(a, b, bytes, first, stream);
   }
-  internal::CheckCuda(cudaGetLastError(), "launch of compare_bytes");
 }
 
 namespace internal {
@@ -183,8 +183,7 @@ void LaunchCompareEach(std::span<const BytePair> pairs, std::uint64_t* first, cu
   const auto launch = [&] {
     if (count == 0) return;
     const dim3 grid(static_cast<unsigned>((longest + kPiece - 1) / kPiece), count);
-    compare_pairs<<<grid, kThreads, 0, stream>>>(table, first);
-    CheckCuda(cudaGetLastError(), "launch of compare_pairs");
+    LaunchKernel("compare_pairs", compare_pairs, grid, kThreads, stream, table, first);
     count = 0;
     longest = 0;
   };
@@ -209,8 +208,8 @@ void LaunchFindHolding(const void* data, std::size_t elements, std::size_t size,
   const auto blocks = static_cast<unsigned>(
       std::clamp<std::size_t>((elements + 255) / 256, 1, static_cast<std::size_t>(16 * MultiprocessorCount())));
   const auto launch = [&](auto kernel) {
-    kernel<<<blocks, 256, 0, stream>>>(static_cast<const unsigned char*>(data), elements, value, among, indices,
-                                       capacity, count);
+    LaunchKernel("find_holding", kernel, blocks, 256, stream, static_cast<const unsigned char*>(data), elements, value,
+                 among, indices, capacity, count);
   };
   switch (size) {
     case 1:
@@ -225,13 +224,11 @@ void LaunchFindHolding(const void* data, std::size_t elements, std::size_t size,
     default:
       launch(find_holding<8>);
   }
-  CheckCuda(cudaGetLastError(), "launch of find_holding");
 }
 
 void LaunchPlainRead(const void* data, std::size_t bytes, std::uint32_t* sink, cudaStream_t stream) {
-  plain_read<<<static_cast<unsigned>(6 * MultiprocessorCount()), kThreads, 0, stream>>>(static_cast<const uint4*>(data),
-                                                                                        bytes / sizeof(uint4), sink);
-  CheckCuda(cudaGetLastError(), "launch of plain_read");
+  LaunchKernel("plain_read", plain_read, static_cast<unsigned>(6 * MultiprocessorCount()), kThreads, stream,
+               static_cast<const uint4*>(data), bytes / sizeof(uint4), sink);
 }
 
 }  // namespace internal

@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "gtest_determinism/internal/cuda_check.h"
 #include "gtest_determinism/internal/cuda_kernels.h"
+#include "gtest_determinism/internal/cuda_launch.cuh"
 
 namespace gtest_determinism::internal {
 namespace {
@@ -125,11 +125,10 @@ void LaunchCountDifferences(const void* expected, const void* actual, std::size_
   const std::size_t pieces = (elements * SizeOf(dtype) + 16 * kThreads - 1) / (16 * kThreads);
   const auto blocks = static_cast<unsigned>(std::clamp<std::size_t>(pieces, 1, kMaxBlocks));
   WithElementKind(dtype, [&]<class Kind>(Kind) {
-    count_differences<Kind><<<blocks, kThreads, 0, stream>>>(static_cast<const unsigned char*>(expected),
-                                                             static_cast<const unsigned char*>(actual), elements,
-                                                             static_cast<Scratch*>(scratch), result);
+    LaunchKernel("count_differences", count_differences<Kind>, blocks, kThreads, stream,
+                 static_cast<const unsigned char*>(expected), static_cast<const unsigned char*>(actual), elements,
+                 static_cast<Scratch*>(scratch), result);
   });
-  CheckCuda(cudaGetLastError(), "launch of count_differences");
 }
 
 }  // namespace gtest_determinism::internal

@@ -3,6 +3,7 @@
 #include "gtest_determinism/cuda.h"
 #include "gtest_determinism/digest.h"
 #include "gtest_determinism/internal/cuda_check.h"
+#include "gtest_determinism/internal/cuda_launch.cuh"
 #include "gtest_determinism/internal/xxh3_team.cuh"
 
 namespace gtest_determinism {
@@ -99,9 +100,8 @@ void LaunchTreeDigest(const void* data, std::size_t bytes, void* digest, void* s
   // Two run on a multiprocessor at a time; some more, since not all are equally quick.
   const auto most_blocks = static_cast<std::size_t>(8 * internal::MultiprocessorCount());
   const auto launch = [&](auto kernel, std::size_t blocks, std::size_t level_bytes, Task task) {
-    kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(level, level_bytes, bytes, digests, done, task,
-                                                                   static_cast<std::uint64_t*>(digest));
-    internal::CheckCuda(cudaGetLastError(), "launch of tree_digest");
+    internal::LaunchKernel("tree_digest", kernel, static_cast<unsigned>(blocks), kThreads, stream, level, level_bytes,
+                           bytes, digests, done, task, static_cast<std::uint64_t*>(digest));
   };
   for (std::size_t level_bytes = bytes;;) {
     const std::size_t chunks = ChunksOf(level_bytes);

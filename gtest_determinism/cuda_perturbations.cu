@@ -1,5 +1,5 @@
-#include "gtest_determinism/internal/cuda_check.h"
 #include "gtest_determinism/internal/cuda_kernels.h"
+#include "gtest_determinism/internal/cuda_launch.cuh"
 
 namespace gtest_determinism::internal {
 namespace {
@@ -71,14 +71,12 @@ __global__ void hold_stream(std::uint64_t nanoseconds) {
 
 void LaunchCompete(int blocks, const unsigned* stop, std::uint64_t nanoseconds, std::uint32_t* buffer,
                    std::size_t words, std::uint64_t seed, cudaStream_t stream) {
-  compete<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(stop, nanoseconds, buffer,
-                                                                  static_cast<unsigned>(words - 1), seed);
-  CheckCuda(cudaGetLastError(), "launch of compete");
+  LaunchKernel("compete", compete, static_cast<unsigned>(blocks), kThreads, stream, stop, nanoseconds, buffer,
+               static_cast<unsigned>(words - 1), seed);
 }
 
 void LaunchHoldStream(std::uint64_t nanoseconds, cudaStream_t stream) {
-  hold_stream<<<1, 1, 0, stream>>>(nanoseconds);
-  CheckCuda(cudaGetLastError(), "launch of hold_stream");
+  LaunchKernel("hold_stream", hold_stream, 1, 1, stream, nanoseconds);
 }
 
 }  // namespace gtest_determinism::internal

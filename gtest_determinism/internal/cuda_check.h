@@ -9,11 +9,49 @@
 
 namespace gtest_determinism::internal {
 
-// Throws std::runtime_error, one line. The error is cleared where it can be.
+// The errors of work that a device has begun: any call may return them for work ahead
+// of it, a launch never for itself. They stay; all that is asked of the device later
+// returns them.
+constexpr bool IsOfEarlierWork(cudaError_t error) {
+  switch (error) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContained:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorTensorMemoryLeak:
+    case cudaErrorExternalDevice:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// `error` is what the call returned that does `what`. Throws std::runtime_error, one line,
+// unless that is cudaSuccess. What the call left for cudaGetLastError() is taken away
+// where it can be; what lay there before a call that succeeds is not looked at.
 inline void CheckCuda(cudaError_t error, const std::string& what) {
   if (error == cudaSuccess) return;
   cudaGetLastError();
-  throw std::runtime_error(what + ": " + cudaGetErrorString(error));
+  throw std::runtime_error(what + (IsOfEarlierWork(error) ? ": earlier work on the device failed: " : ": ") +
+                           cudaGetErrorString(error));
+}
+
+// The same of a launch, in words of its own.
+inline void CheckLaunch(cudaError_t error, const char* kernel) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  const std::string text = cudaGetErrorString(error);
+  throw std::runtime_error(IsOfEarlierWork(error)
+                               ? std::string(kernel) + " was not launched, earlier work on the device failed: " + text
+                               : std::string("CUDA refused to launch ") + kernel + ": " + text);
 }
 
 // The device of the thread is `device` while it lives.

@@ -55,9 +55,12 @@ decltype(auto) WithElementKind(DType dtype, const F& f) {
       return f(ElementKind<DType::kFloat32, std::uint32_t>());
     case DType::kFloat64:
       return f(ElementKind<DType::kFloat64, std::uint64_t>());
-    default:
-      return f(ElementKind<DType::kBytes, std::uint8_t>());
+    // No default, so that the compiler names a DType that is missing here.
+    case DType::kBytes:
+    case DType::kBool:
+      break;
   }
+  return f(ElementKind<DType::kBytes, std::uint8_t>());
 }
 
 GTEST_DETERMINISM_HD_ constexpr std::uint64_t BytesThatAreNotZero(std::uint64_t word) {

@@ -94,8 +94,7 @@ void GptqGemm(const Gemm& gemm, const Plan& plan, bool ordered, cudaStream_t str
   }
   const std::size_t count = static_cast<std::size_t>(gemm.m) * gemm.n;
   const Args args = ArgsOf(gemm, plan, nullptr);
-  CheckLaunch("the zeroing of the result of GptqGemmArrival",
-              cudaMemsetAsync(gemm.y, 0, count * sizeof(__half), stream));
+  CheckLaunch("the memset ahead of GptqGemmArrival", cudaMemsetAsync(gemm.y, 0, count * sizeof(__half), stream));
   switch (plan.row_blocks) {
     case 1:
       Slices<1>(args, stream);

@@ -20,13 +20,13 @@ namespace kernels::cuda {
 //   zeros      U8 [K / G, padded N]
 //   scales     F16 [K / G, padded N]
 //   row_order  I64 [K] or none: row i of words multiplies column row_order[i] of x
-//   n          columns of the result, a multiple of 8
+//   n          columns of the result, a multiple of 8 up to 2^30
 // Words, zeros and scales must have been written by work that has completed: they may
 // be read before the launch ahead has ended.
 // Result: F16 [M, n]. Wrong dtypes, shapes or devices are c10::Error.
 //
-// Where K is streamed (up to 16 rows, as plan.h has it) no weight is rounded, unless groups are
-// no multiple of 32 rows of K; else each is once, to half((q - z) s). Sums are fp32, but for gptq's.
+// Streamed (up to 16 rows, as plan.h has it) with groups of a multiple of 32 rows of K: no weight is
+// rounded. In all other cases each is rounded once, to half((q - z) s). Sums are fp32, but for gptq's.
 at::Tensor MarlinOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros,
                           const at::Tensor& scales, const std::optional<at::Tensor>& row_order, std::int64_t n);
 at::Tensor AwqOperator(const at::Tensor& x, const at::Tensor& words, const at::Tensor& zeros, const at::Tensor& scales,

@@ -7,6 +7,8 @@
 
 #include "gtest_determinism/cuda.h"
 #include "gtest_determinism/cuda_perturbations.h"
+#include "gtest_determinism/internal/cuda_check.h"
+#include "gtest_determinism/internal/cuda_kernels.h"
 #include "gtest_determinism/matchers.h"
 #include "gtest_determinism/runner.h"
 
@@ -18,11 +20,11 @@ using testing::StartsWith;
 
 const bool kHidden = setenv("CUDA_VISIBLE_DEVICES", "", 1) == 0;
 
-template <class F>
+template <class Error = std::invalid_argument, class F>
 std::string ErrorOf(const F& f) {
   try {
     f();
-  } catch (const std::invalid_argument& error) {
+  } catch (const Error& error) {
     return error.what();
   }
   return "no error";
@@ -70,6 +72,30 @@ TEST(NoDevice, AnAllocatorHasBothFunctions) {
   WorkspacePoisonOptions options;
   options.allocator.free = nullptr;
   EXPECT_THROW(WorkspacePoison(options), std::invalid_argument);
+}
+
+TEST(NoDevice, ALaunchSaysSo) {
+  EXPECT_THAT(ErrorOf<std::runtime_error>([] { internal::LaunchHoldStream(0, nullptr); }),
+              StartsWith("CUDA refused to launch hold_stream: "));
+}
+
+// An error is the call's own, or of work ahead of it.
+TEST(NoDevice, ErrorsSayWhoseTheyAre) {
+  const auto of_call = [](cudaError_t error) {
+    return ErrorOf<std::runtime_error>([&] { internal::CheckCuda(error, "some call"); });
+  };
+  const auto of_launch = [](cudaError_t error) {
+    return ErrorOf<std::runtime_error>([&] { internal::CheckLaunch(error, "some_kernel"); });
+  };
+  EXPECT_EQ(of_call(cudaSuccess), "no error");
+  EXPECT_EQ(of_launch(cudaSuccess), "no error");
+  EXPECT_EQ(of_call(cudaErrorInvalidValue), "some call: invalid argument");
+  EXPECT_EQ(of_launch(cudaErrorInvalidValue), "CUDA refused to launch some_kernel: invalid argument");
+  EXPECT_EQ(of_call(cudaErrorIllegalAddress),
+            "some call: earlier work on the device failed: an illegal memory access was encountered");
+  EXPECT_EQ(
+      of_launch(cudaErrorIllegalAddress),
+      "some_kernel was not launched, earlier work on the device failed: an illegal memory access was encountered");
 }
 
 // Without streams only the host is held: no device is needed.

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/launch_check.h"
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/plan.h"
 #include "kernels/cuda/stream_plan.h"
@@ -439,6 +440,17 @@ TEST_F(RawCudaLaunch, IsNotBlamedForTheErrorOfAnotherCall) {
     EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
     EXPECT_TRUE(y_.cpu().equal(ProductOf(m, kK, kN, kGroup).y));
   }
+}
+
+// Without a device each call would leave its error again.
+TEST_F(RawCudaLaunch, TakesItsOwnErrorAwayAndNoOther) {
+  ASSERT_NE(cudaSetDevice(-1), cudaSuccess);
+  const cudaError_t left = cudaPeekAtLastError();
+  ASSERT_NE(left, cudaSuccess);
+  EXPECT_NO_THROW(CheckLaunch("SomeKernel", cudaSuccess));
+  EXPECT_EQ(cudaPeekAtLastError(), left);
+  EXPECT_THROW(CheckLaunch("SomeKernel", left), std::runtime_error);
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
 }
 
 TEST_F(RawCudaLaunch, ThatIsRefusedSaysSoAndLeavesNothingBehind) {

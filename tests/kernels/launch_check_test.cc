@@ -1,4 +1,5 @@
-// Whose error a launch reports: needs no device, and runs where there is one too.
+// Whose error a launch reports: needs no device, and runs where there is one too. That an error
+// is taken away can be seen with a device alone: cuda_raw_test.cc.
 #include "kernels/cuda/launch_check.h"
 
 #include <cuda_runtime_api.h>
@@ -12,12 +13,6 @@
 
 namespace kernels::cuda {
 namespace {
-
-// Without a driver each call returns the same error for ever.
-bool HasDevice() {
-  int devices = 0;
-  return cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
-}
 
 std::string ErrorOf(cudaError_t error) {
   try {
@@ -52,16 +47,13 @@ TEST(LaunchCheck, KnowsWhatStays) {
   }
 }
 
-TEST(LaunchCheck, TakesItsOwnErrorAwayAndLeavesOthersAlone) {
+TEST(LaunchCheck, LeavesTheErrorsOfOthersAlone) {
   ASSERT_NE(cudaSetDevice(-1), cudaSuccess);
   const cudaError_t left = cudaPeekAtLastError();
   ASSERT_NE(left, cudaSuccess);
   EXPECT_EQ(ErrorOf(cudaSuccess), "") << "a launch that went well";
   EXPECT_EQ(cudaPeekAtLastError(), left);
   EXPECT_NE(ErrorOf(left), "") << "the call that failed";
-  if (HasDevice()) {
-    EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
-  }
 }
 
 // Without a device the first call of each launch fails; with one, the grid is too large.
@@ -83,9 +75,6 @@ TEST(LaunchCheck, NamesTheKernel) {
   EXPECT_THAT(error_of(Path::kStream, 1),
               testing::AnyOf(testing::StartsWith("CUDA refused to launch MarlinGemmStream: "),
                              testing::StartsWith("MarlinGemmStream: a block needs ")));
-  if (HasDevice()) {
-    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
-  }
 }
 
 }  // namespace

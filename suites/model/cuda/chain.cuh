@@ -69,7 +69,8 @@ void AllowShared(const char* name, std::size_t shared) {
   const cudaError_t error =
       cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (error != cudaSuccess) {
-    kernels::cuda::CheckLaunch((name + (" with " + std::to_string(shared)) + " bytes of shared memory").c_str(), error);
+    const std::string what = name + (" (" + std::to_string(shared)) + " bytes of shared memory a block)";
+    kernels::cuda::CheckLaunch(what.c_str(), error);
   }
   allowed.store(shared);
 }
