@@ -13,7 +13,7 @@
 //
 // An error that a launch of yours left behind, unchecked, is not taken for one of these
 // functions': they look at what their own calls return. It stays for cudaGetLastError(),
-// unless CUDA drops it when something is used for the first time.
+// unless CUDA drops it, as some of its calls do (cudaFuncSetAttribute(), for one).
 #ifndef GTEST_DETERMINISM_CUDA_H_
 #define GTEST_DETERMINISM_CUDA_H_
 

@@ -22,6 +22,7 @@ namespace gtest_determinism {
 namespace {
 
 using testing::ElementsAre;
+using testing::StartsWith;
 
 std::string ErrorOf(const std::function<void()>& call) {
   try {
@@ -51,19 +52,21 @@ class CudaLaunch : public DeviceTest {
   // A grid of no blocks.
   void LaunchUnchecked() {
     LaunchIota(reinterpret_cast<float*>(a_->data()), 0, 0, stream_);
-    ASSERT_EQ(cudaPeekAtLastError(), cudaErrorInvalidConfiguration);
+    left_ = cudaPeekAtLastError();  // which of its errors is CUDA's choice
+    ASSERT_NE(left_, cudaSuccess);
   }
 
-  // `call` with the error of such a launch in place. Once without: CUDA may drop an error
-  // when something is used for the first time.
+  // `call` with the error of such a launch in place. Once without: some calls of CUDA, such
+  // as cudaFuncSetAttribute(), take an error away, and so may what is used for the first time.
   void ExpectNotBlamed(const std::function<void()>& call) {
     ASSERT_EQ(ErrorOf(call), "") << "alone";
     ASSERT_EQ(cudaGetLastError(), cudaSuccess) << "alone";
     LaunchUnchecked();
     EXPECT_EQ(ErrorOf(call), "");
-    EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration) << "it is the user's";
+    EXPECT_EQ(cudaGetLastError(), left_) << "it is the user's";
   }
 
+  cudaError_t left_ = cudaSuccess;  // by LaunchUnchecked()
   std::vector<unsigned char> x_, y_;
   std::optional<DeviceBuffer<unsigned char>> a_, b_;
 };
@@ -136,10 +139,10 @@ TEST_F(CudaLaunch, ARunIsJudgedByItsBits) {
   for (const bool warm : {false, true}) {
     run = 0, changes_in = -1;
     EXPECT_THAT(RunRepeated(call, {.runs = 5}), IsBitExact());
-    EXPECT_TRUE(cudaGetLastError() == cudaErrorInvalidConfiguration || !warm);
+    EXPECT_TRUE(cudaGetLastError() == left_ || !warm);
     run = 0, changes_in = 3;
     EXPECT_THAT(RunRepeated(call, {.runs = 5}), IsNondeterministic());
-    EXPECT_TRUE(cudaGetLastError() == cudaErrorInvalidConfiguration || !warm);
+    EXPECT_TRUE(cudaGetLastError() == left_ || !warm);
   }
 }
 
@@ -151,10 +154,10 @@ TEST_F(CudaLaunch, ThatIsRefusedSaysSo) {
       internal::LaunchCompete(blocks, &stop, 0, reinterpret_cast<std::uint32_t*>(a_->data()), 1024, 0, stream_);
     });
   };
-  EXPECT_EQ(launch(0), "CUDA refused to launch compete: invalid configuration argument");
+  EXPECT_THAT(launch(0), StartsWith("CUDA refused to launch compete: invalid "));
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
   ASSERT_NE(cudaSetDevice(-1), cudaSuccess);
-  EXPECT_EQ(launch(0), "CUDA refused to launch compete: invalid configuration argument");
+  EXPECT_THAT(launch(0), StartsWith("CUDA refused to launch compete: invalid "));
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
@@ -172,7 +175,7 @@ TEST_F(CudaLaunch, IsCapturedBesideAnErrorOfTheUsers) {
     const std::string error = ErrorOf([&] { queue.Enqueue(a_->data(), b_->data(), kLarge, stream_); });
     ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
     EXPECT_EQ(error, "");
-    EXPECT_EQ(cudaGetLastError(), beside_an_error ? cudaErrorInvalidConfiguration : cudaSuccess);
+    EXPECT_EQ(cudaGetLastError(), beside_an_error ? left_ : cudaSuccess);
     std::size_t nodes = 0;
     EXPECT_EQ(cudaGraphGetNodes(graph, nullptr, &nodes), cudaSuccess);
     EXPECT_EQ(nodes, 1u);
