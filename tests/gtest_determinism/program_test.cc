@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -130,7 +131,7 @@ TEST(Program, SilenceIsNotSuccess) {
 }
 
 TEST(Program, PropertiesReachTheJsonOfGtest) {
-  const std::string path = testing::TempDir() + "determinism_program_test.json";
+  const std::string path = testing::TempDir() + "determinism_program_test." + std::to_string(getpid()) + ".json";
   const Outcome outcome = Subject("--gtest_filter=Subject.Fails --gtest_output=json:" + path);
   EXPECT_EQ(outcome.code, 1);
   std::ostringstream json;

@@ -12,6 +12,7 @@
 #include "suites/op_test/op_call.h"
 #include "suites/op_test/perturbation_names.h"
 #include "suites/op_test/quantized_weight.h"
+#include "tests/support/temporary_folder.h"
 
 namespace suites::op_test {
 namespace {
@@ -40,8 +41,14 @@ json With(const std::string& pointer, const json& value) {
   return description;
 }
 
+// Each test is a process of its own, and several run at a time.
+const fs::path& Folder() {
+  static const test_support::TemporaryFolder folder;
+  return folder.path();
+}
+
 std::vector<OpTest> Read(const json& description) {
-  const fs::path file = fs::path(testing::TempDir()) / "description.json";
+  const fs::path file = Folder() / "description.json";
   std::ofstream(file) << description.dump();
   return ReadDescription(file);
 }
@@ -56,7 +63,7 @@ std::string Refusal(const json& description) {
     text = error.what();
   }
   EXPECT_THAT(text, Not(HasSubstr("\n")));
-  const std::string folder = testing::TempDir();
+  const std::string folder = Folder().string();
   if (const std::size_t at = text.find(folder); at != std::string::npos) text.erase(at, folder.size());
   if (text.starts_with("/")) text.erase(0, 1);
   return text;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/suites/int4/program.h"
+#include "tests/support/temporary_folder.h"
 
 namespace suites {
 namespace {
@@ -24,9 +25,15 @@ const std::string kGood = std::string(OP_LIBRARIES_DIR) + "/libop_library_good.s
 // No package vllm of this machine's.
 const ProgramOptions kNoPython = {{{"PATH", "/nowhere"}, {"VIRTUAL_ENV", ""}, {"QUANT_OP_LIBRARIES", ""}}};
 
+// Each test is a process of its own, and several run at a time.
+const fs::path& Folder() {
+  static const test_support::TemporaryFolder folder;
+  return folder.path();
+}
+
 std::string Describe(const std::string& name, const std::string& op, const std::string& arguments,
                      const std::string& tests, const std::string& more = "") {
-  const fs::path file = fs::path(testing::TempDir()) / (name + ".json");
+  const fs::path file = Folder() / (name + ".json");
   std::ofstream(file) << R"({"schema_version": 1, "name": ")" << name << R"(", "op": ")" << op << R"(", )"
                       << R"("values": {"x": {"random": "normal", "shape": [4096], "dtype": "float32", "seed": 1}}, )"
                       << R"("arguments": )" << arguments << R"(, "tests": )" << tests << more << "}";
@@ -148,7 +155,7 @@ TEST(OpDeterminism, APerturbationOfAGpuIsRefusedOnTheCpu) {
     std::ifstream in(file);
     std::string text{std::istreambuf_iterator<char>(in), {}};
     text.replace(text.find("NAME"), 4, name);
-    const fs::path named = fs::path(testing::TempDir()) / ("perturbed_" + name + ".json");
+    const fs::path named = Folder() / ("perturbed_" + name + ".json");
     std::ofstream(named) << text;
     return RunOp({"--description", named.string()});
   };
