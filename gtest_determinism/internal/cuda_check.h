@@ -11,7 +11,7 @@ namespace gtest_determinism::internal {
 
 // The errors of work that a device has begun: any call may return them for work ahead
 // of it, a launch never for itself. They stay; all that is asked of the device later
-// returns them.
+// returns them. kernels/cuda/launch_check.h has the same list.
 constexpr bool IsOfEarlierWork(cudaError_t error) {
   switch (error) {
     case cudaErrorECCUncorrectable:

@@ -11,6 +11,8 @@ namespace kernels::cuda {
 
 // The errors of work that a device has begun: a launch returns them for work ahead of
 // it, never for itself. They stay; all that is asked of the device later returns them.
+// gtest_determinism/internal/cuda_check.h has the same list, since neither folder may
+// include the other; launch_check_test holds the two together.
 constexpr bool IsOfEarlierWork(cudaError_t error) {
   switch (error) {
     case cudaErrorECCUncorrectable:

@@ -105,7 +105,7 @@ ControlResult MustDiffer(std::string name, const std::function<at::Tensor()>& ru
   ControlResult result;
   result.name = std::move(name);
   result.outcome = Outcome::kBitExact;
-  while (result.deviations < kTimes && max_runs - result.runs >= 2) {
+  while (result.deviations < kMustDifferTimes && max_runs - result.runs >= 2) {
     const Report report = RunRepeated(run, UndisturbedRuns(max_runs - result.runs, /*stop_at_first_difference=*/true));
     result.runs += report.runs;
     if (report.outcome == Outcome::kNondeterministic) {
@@ -116,15 +116,15 @@ ControlResult MustDiffer(std::string name, const std::function<at::Tensor()>& ru
       return result;
     }
   }
-  result.as_expected = result.deviations == kTimes;
+  result.as_expected = result.deviations == kMustDifferTimes;
   if (result.deviations > 0) result.outcome = Outcome::kNondeterministic;
   const std::string runs = std::to_string(result.runs) + " runs";
   if (result.as_expected) {
-    result.detail = "differed in " + std::to_string(kTimes) + " comparisons, " + runs + " in all";
+    result.detail = "differed in " + std::to_string(kMustDifferTimes) + " comparisons, " + runs + " in all";
   } else if (result.deviations == 0) {
     result.detail = "did not differ in " + runs;
   } else {
-    result.detail = "differed in " + std::to_string(result.deviations) + " of " + std::to_string(kTimes) +
+    result.detail = "differed in " + std::to_string(result.deviations) + " of " + std::to_string(kMustDifferTimes) +
                     " comparisons in " + runs;
   }
   return result;

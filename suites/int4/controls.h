@@ -36,11 +36,11 @@ struct ControlOptions {
 std::vector<gtest_determinism::ControlResult> RunControls(const ModelSizes& config, const Generation& generation,
                                                           const ControlOptions& options);
 
-// The control of runs that must differ: kTimes comparisons, each with a first run of
+// The control of runs that must differ: kMustDifferTimes comparisons, each with a first run of
 // its own and up to its first difference, have to see one, within `max_runs` runs in
 // all. Seen once is not enough: threads that are only just started differ once, and
 // where runs differ in one of a hundred, a variant's twenty repetitions show nothing.
-inline constexpr int kTimes = 3;
+inline constexpr int kMustDifferTimes = 3;
 gtest_determinism::ControlResult MustDiffer(std::string name, const std::function<at::Tensor()>& run, int max_runs);
 
 }  // namespace suites

@@ -5,8 +5,8 @@ namespace suites {
 
 // libgomp's idle threads spin for milliseconds after each parallel region, and on a
 // machine with few cores that starves whoever needs them next: OpenVINO, other
-// processes. Where they do not spin at all, each region of a decode step waits for
-// them to wake. Sets GOMP_SPINCOUNT to some tenths of a millisecond's worth, unless
+// processes. Where they soon sleep, each region of a decode step waits for them to
+// wake. Sets GOMP_SPINCOUNT to some tenths of a millisecond's worth, unless
 // GOMP_SPINCOUNT or OMP_WAIT_POLICY is set, and starts the program again, since libgomp
 // reads it when it is loaded. To be called first in main(); returns where there is
 // nothing to do. The variable is in the result's environment. It changes times, and of

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "gtest_determinism/internal/cuda_check.h"
 #include "kernels/cuda/launch.h"
 
 namespace kernels::cuda {
@@ -45,6 +46,25 @@ TEST(LaunchCheck, KnowsWhatStays) {
         cudaErrorInvalidClusterSize, cudaErrorStreamCaptureInvalidated}) {
     EXPECT_FALSE(IsOfEarlierWork(error)) << cudaGetErrorName(error);
   }
+}
+
+// The library that tests kernels has the same rules in a header of its own.
+TEST(LaunchCheck, AgreesWithTheLibrary) {
+  const auto error_in_the_library = [](cudaError_t error) {
+    try {
+      gtest_determinism::internal::CheckLaunch(error, "SomeKernel");
+    } catch (const std::runtime_error& thrown) {
+      return std::string(thrown.what());
+    }
+    return std::string();
+  };
+  int of_earlier_work = 0;
+  for (int number = 0; number <= cudaErrorUnknown; ++number) {
+    const auto error = static_cast<cudaError_t>(number);
+    EXPECT_EQ(ErrorOf(error), error_in_the_library(error)) << number;
+    of_earlier_work += IsOfEarlierWork(error);
+  }
+  EXPECT_EQ(of_earlier_work, 14);
 }
 
 TEST(LaunchCheck, LeavesTheErrorsOfOthersAlone) {
